@@ -1,0 +1,1 @@
+"""Voxel grids: Morton codes, octrees, voxelization."""
