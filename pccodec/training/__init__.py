@@ -1,0 +1,1 @@
+"""Training: shapes to voxel blocks, losses, the training loop."""
