@@ -47,6 +47,12 @@ def mesh_files(folder: Path) -> list[Path]:
     return files
 
 
+def split_files(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Training meshes and held-out meshes: every 25th is never trained on."""
+    held_out = files[12::25]
+    return [file for file in files if file not in set(held_out)], held_out
+
+
 def file_weights(files: list[Path]) -> np.ndarray:
     """Probability, float64 (n,), of each mesh file by its family."""
     weights = np.array([FAMILY_WEIGHTS.get(file.name.split("_")[0], 1.0) for file in files])
@@ -163,10 +169,9 @@ class BlockCache:
 
     @classmethod
     def build(
-        cls, data: Path, folder: Path, count: int, seed: int, workers: int, config: ShapeConfig
+        cls, files: list[Path], folder: Path, count: int, seed: int, workers: int, config: ShapeConfig
     ) -> BlockCache:
-        """Draw about ``count`` blocks from the meshes under ``data`` and store them in ``folder``."""
-        files = mesh_files(data)
+        """Draw about ``count`` blocks from the given meshes and store them in ``folder``."""
         rng = np.random.default_rng(seed)
         poses = -(-count // config.crops_per_pose)
         drawn = rng.choice(len(files), size=poses, p=file_weights(files))

@@ -1,0 +1,1 @@
+"""The networks: analysis and synthesis transforms, occupancy contexts, and their files."""

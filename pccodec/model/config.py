@@ -1,0 +1,50 @@
+"""Shape of a model: what its weight file must match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+LATENT_LEVELS = (3, 2, 1)
+"""Levels that carry latent ranks, coarse to fine; ``G_{l-1}`` follows the ranks of level ``l``."""
+
+COARSE = 4
+"""Key of the level network that all levels from 4 (stride 16) up share."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Hyperparameters of the autoencoder.
+
+    Attributes:
+        channels: features per node in the synthesis transform, by level; key 4
+            serves every level from 4 up.
+        blocks: residual blocks after the latent is added, by level.
+        ranks: latent ranks K_l at levels 3, 2 and 1.
+        analysis_channels: features per node in the analysis transform.
+        analysis_blocks: residual blocks in the analysis transform.
+    """
+
+    channels: dict[int, int] = field(default_factory=lambda: {4: 32, 3: 48, 2: 32, 1: 32})
+    blocks: dict[int, int] = field(default_factory=lambda: {4: 1, 3: 2, 2: 1, 1: 1})
+    ranks: dict[int, int] = field(default_factory=lambda: {3: 6, 2: 3, 1: 2})
+    analysis_channels: int = 64
+    analysis_blocks: int = 2
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """From :meth:`to_json`'s values (JSON turns the integer keys into strings)."""
+        by_level = {
+            name: {int(level): int(number) for level, number in values[name].items()}
+            for name in ("channels", "blocks", "ranks")
+        }
+        return cls(
+            **by_level,
+            analysis_channels=int(values["analysis_channels"]),
+            analysis_blocks=int(values["analysis_blocks"]),
+        )
