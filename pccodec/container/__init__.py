@@ -1,0 +1,26 @@
+"""The stream container: header, layer order, cuts and checks. Needs the standard library only."""
+
+from __future__ import annotations
+
+from pccodec.container.layout import (
+    FORMAT_VERSION,
+    Header,
+    LayerSpec,
+    layer_specs,
+    point_budget,
+)
+from pccodec.container.stream import Layer, Stream, level_check, pack, parse, truncate
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Header",
+    "Layer",
+    "LayerSpec",
+    "Stream",
+    "layer_specs",
+    "level_check",
+    "pack",
+    "parse",
+    "point_budget",
+    "truncate",
+]

@@ -1,0 +1,148 @@
+"""What a stream's header says, the order of its layers, and the limits on its claims."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pccodec.errors import StreamError
+
+FORMAT_VERSION = 1
+
+MAX_DEPTH = 21
+"""Bits per axis that fit a 63-bit Morton code."""
+
+RANK_LEVELS = (3, 2, 1)
+"""Levels that may carry latent ranks, in stream order (strides 8, 4 and 2)."""
+
+MAX_RANKS = 15
+
+POINT_FLOOR = 1 << 20
+POINTS_PER_BYTE = 1 << 9
+
+
+def point_budget(size: int) -> int:
+    """Points that ``size`` bytes of payload may stand for: 2**20 + 512 a byte.
+
+    A header may not claim more points than its declared payload allows (``pack``
+    appends zero bytes where a cloud compresses better than that, below 0.016 bits
+    a point), and a decoder should not upsample to more points than the bytes that
+    arrived allow. So nobody allocates memory on the word of a few forged bytes.
+    """
+    return POINT_FLOOR + POINTS_PER_BYTE * size
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer of the stream.
+
+    Attributes:
+        kind: ``"G"`` for a geometry layer, ``"R"`` for a latent rank.
+        level: ``l`` of ``G_l`` or ``R_{l,k}``.
+        rank: ``k`` of ``R_{l,k}``, from 1; 0 for geometry layers.
+    """
+
+    kind: str
+    level: int
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        """``G_2`` or ``R_{3,1}`` as plain text: ``G2``, ``R3.1``."""
+        return f"G{self.level}" if self.kind == "G" else f"R{self.level}.{self.rank}"
+
+    @property
+    def stride(self) -> int:
+        """Voxels along an edge of the nodes that this layer gives (G) or describes (R)."""
+        return 1 << self.level
+
+
+def layer_specs(depth: int, ranks: tuple[int, int, int]) -> list[LayerSpec]:
+    """Layers in stream order: G_{D-1} … G_3, R_{3,·}, G_2, R_{2,·}, G_1, R_{1,·}, G_0.
+
+    Args:
+        depth: bits per axis, D ≥ 1. Levels at or above D have no layers.
+        ranks: K_3, K_2, K_1, the number of ranks at strides 8, 4 and 2; zero where
+            the level is not below ``depth``.
+    """
+    specs = []
+    for level in range(depth - 1, -1, -1):
+        specs.append(LayerSpec("G", level))
+        if level in RANK_LEVELS:
+            count = ranks[RANK_LEVELS.index(level)]
+            specs += [LayerSpec("R", level, rank) for rank in range(1, count + 1)]
+    return specs
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything that a decoder knows before the first payload byte.
+
+    Attributes:
+        depth: bits per axis, 1…21; ``X_depth`` is the root.
+        counts: N_0, N_1, … up to N_3, or up to N_{depth-1} where depth < 4: the
+            number of occupied nodes at strides 1, 2, 4 and 8.
+        checks: per level l = 0 … depth-1 the check value of ``G_l``, 0…255
+            (``pccodec.container.level_check``).
+        ranks: K_3, K_2, K_1, each 0…15: the ranks that are present.
+        model_id: the first 8 bytes of the model's SHA-256.
+        origin: the point of voxel (0, 0, 0); integers where ``is_integer``.
+        scale: edge of a voxel in the cloud's unit; 1 where ``is_integer``.
+        is_integer: the cloud's coordinates are integers and come back as such.
+
+    Raises:
+        StreamError: from the constructor, if the values contradict each other or
+            the limits of the format.
+    """
+
+    depth: int
+    counts: tuple[int, ...]
+    checks: tuple[int, ...]
+    ranks: tuple[int, int, int]
+    model_id: bytes
+    origin: tuple[float, float, float] = (0, 0, 0)
+    scale: float = 1.0
+    is_integer: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= MAX_DEPTH:
+            raise StreamError(f"bit depth {self.depth} is not in 1…{MAX_DEPTH}")
+        if len(self.counts) != min(4, self.depth) or len(self.checks) != self.depth:
+            raise StreamError("counts or checks do not fit the bit depth")
+        above = self.counts[-1]
+        if not 1 <= above <= 8 ** (self.depth - len(self.counts) + 1):
+            raise StreamError(f"{above} nodes do not fit level {len(self.counts) - 1}")
+        for level, count in reversed(list(enumerate(self.counts))):
+            if not above <= count <= min(8 * above, 8 ** (self.depth - level)):
+                raise StreamError(f"{count} nodes at level {level} cannot stand under {above}")
+            above = count
+        if not all(0 <= check <= 255 for check in self.checks):
+            raise StreamError("a check value is not a byte")
+        for level, count in zip(RANK_LEVELS, self.ranks, strict=True):
+            if not 0 <= count <= (MAX_RANKS if level < self.depth else 0):
+                raise StreamError(f"{count} ranks at level {level} of depth {self.depth}")
+        if len(self.model_id) != 8:
+            raise StreamError("a model id has 8 bytes")
+        if not (all(math.isfinite(value) for value in self.origin) and 0 < self.scale < math.inf):
+            raise StreamError("the grid's origin or scale is not finite")
+        if self.is_integer and self.scale != 1:
+            raise StreamError("an integer grid has scale 1")
+
+    @property
+    def layers(self) -> list[LayerSpec]:
+        """The layers of this stream, in order."""
+        return layer_specs(self.depth, self.ranks)
+
+    def max_nodes(self, level: int) -> int:
+        """Most nodes that ``X_level`` can have: N_l, or at coarser levels min(N_3, 8**(D-l))."""
+        finest_bound = self.counts[min(level, len(self.counts) - 1)]
+        return min(finest_bound, 8 ** (self.depth - level))
+
+    def max_length(self, spec: LayerSpec) -> int:
+        """Most bytes that a layer can take: 16 a node that carries its symbols, and 64.
+
+        A symbol costs at most 16 bits (frequencies are at least 2**-16); a node has 8
+        child bits, or one rank symbol with its escapes.
+        """
+        nodes = self.max_nodes(spec.level + 1 if spec.kind == "G" else spec.level)
+        return 16 * nodes + 64

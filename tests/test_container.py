@@ -1,0 +1,298 @@
+"""Container: round trips, the size of the header, and every way in which a header can lie."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from itertools import takewhile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pccodec.container import Header, layer_specs, level_check, pack, parse, point_budget, truncate
+from pccodec.container import stream as stream_module
+from pccodec.errors import StreamError
+
+MODEL = bytes.fromhex("00112233aabbccdd")
+
+
+def make_header(depth: int = 10, ranks: tuple[int, int, int] = (8, 1, 1), **changes: object) -> Header:
+    counts = (1_000_000, 250_000, 61_000, 14_000)
+    header = Header(depth, counts, tuple(range(depth)), ranks, MODEL)
+    return replace(header, **changes)  # type: ignore[arg-type]
+
+
+def realistic() -> tuple[Header, list[bytes]]:
+    """A dense cloud of a million points, ten bits deep, with ten ranks."""
+    header = make_header()
+    geometry = iter([3, 10, 30, 60, 150, 500, 1500, 5000, 20000, 60000])
+    ranks = iter([2000, 1500, 900, 700, 500, 400, 300, 200, 900, 1700])
+    source = np.random.default_rng(0)
+    return header, [source.bytes(next(geometry if s.kind == "G" else ranks)) for s in header.layers]
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    depth = draw(st.integers(1, 21))
+    known = min(4, depth)
+    counts = [draw(st.integers(1, min(1 << 20, 8 ** (depth - known + 1))))]
+    for _ in range(known - 1):
+        above = counts[0]
+        counts.insert(0, draw(st.integers(above, min(8 * above, 1 << 20))))
+    ranks = tuple(draw(st.integers(0, 15)) if level < depth else 0 for level in (3, 2, 1))
+    is_integer = draw(st.booleans())
+    axis = st.integers(-(2**53), 2**53) if is_integer else st.floats(-1e9, 1e9)
+    return Header(
+        depth=depth,
+        counts=tuple(counts),
+        checks=tuple(draw(st.binary(min_size=depth, max_size=depth))),
+        ranks=ranks,  # type: ignore[arg-type]
+        model_id=draw(st.binary(min_size=8, max_size=8)),
+        origin=(draw(axis), draw(axis), draw(axis)),
+        scale=1.0 if is_integer else draw(st.floats(1e-6, 1e6)),
+        is_integer=is_integer,
+    )
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[Header, list[bytes]]:
+    header = draw(headers())
+    return header, [draw(st.binary(max_size=40)) for _ in header.layers]
+
+
+def rebuild(data: bytes, head: bytes) -> bytes:
+    """``data`` with another header of any length (without its CRC), its CRC made right."""
+    stream = parse(data)
+    return head + stream_module._header_crc(head) + data[stream.header_size :]
+
+
+@given(streams())
+def test_round_trip(case: tuple[Header, list[bytes]]) -> None:
+    header, payloads = case
+    stream = parse(pack(header, payloads))
+    assert stream.header == header
+    assert [layer.data for layer in stream.layers] == payloads
+    assert [layer.spec for layer in stream.layers] == header.layers
+    assert stream.complete and stream.trailing == 0
+    assert stream.size == stream.header_size + sum(map(len, payloads))
+
+
+@given(streams())
+@settings(max_examples=30)
+def test_every_prefix_parses(case: tuple[Header, list[bytes]]) -> None:
+    header, payloads = case
+    data = pack(header, payloads)
+    whole = parse(data)
+    body = b"".join(payloads)
+    for size in range(len(data)):
+        if size < whole.header_size:
+            with pytest.raises(StreamError):
+                parse(data[:size])
+            continue
+        cut = parse(data[:size])
+        assert cut.header == header and cut.size == len(data)
+        assert b"".join(layer.data for layer in cut.layers) == body[: size - cut.header_size]
+        arrived = list(takewhile(lambda layer: layer.complete, cut.layers))
+        assert len(arrived) == sum(layer.offset + layer.length <= size for layer in whole.layers)
+
+
+def test_overhead_is_at_most_64_bytes() -> None:
+    header, payloads = realistic()
+    overhead = len(pack(header, payloads)) - sum(map(len, payloads))
+    assert overhead <= 64
+    assert parse(pack(header, payloads)).header_size == overhead
+
+
+def test_overhead_holds_as_lengths_vary() -> None:
+    source = np.random.default_rng(1)
+    header, payloads = realistic()
+    for _ in range(200):
+        factors = source.uniform(0.75, 1.33, len(payloads))
+        varied = [bytes(int(len(p) * factor)) for p, factor in zip(payloads, factors, strict=True)]
+        assert parse(pack(header, varied)).header_size <= 64
+
+
+def test_parse_takes_less_than_a_millisecond() -> None:
+    data = pack(*realistic())
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        parse(data)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1e-3
+
+
+def test_layer_order() -> None:
+    names = [spec.name for spec in layer_specs(5, (2, 1, 1))]
+    assert names == ["G4", "G3", "R3.1", "R3.2", "G2", "R2.1", "G1", "R1.1", "G0"]
+    assert [spec.name for spec in layer_specs(1, (0, 0, 0))] == ["G0"]
+    assert [spec.name for spec in layer_specs(2, (0, 0, 2))] == ["G1", "R1.1", "R1.2", "G0"]
+    assert [spec.stride for spec in layer_specs(3, (0, 1, 0))] == [4, 4, 2, 1]
+
+
+GOLDEN = "cf500100112233aabbccdd00c411846c7f000102031c82616263646566"
+
+
+def test_golden_header() -> None:
+    header = Header(3, (7, 5, 2), (1, 2, 3), (0, 1, 0), MODEL)
+    data = pack(header, [b"a", b"bc", b"def", b""])
+    assert data.hex() == GOLDEN
+    assert parse(bytes.fromhex(GOLDEN)).header == header
+
+
+@given(bit=st.integers(0, 7))
+def test_flipped_header_bits_are_found(bit: int) -> None:
+    data = pack(*realistic())
+    for position in range(parse(data).header_size):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        with pytest.raises(StreamError):
+            parse(damaged)
+
+
+def test_bad_magic() -> None:
+    with pytest.raises(StreamError, match="not a pccodec stream"):
+        parse(b"ply\n" + bytes(100))
+    with pytest.raises(StreamError, match="not a pccodec stream"):
+        parse(b"")
+
+
+def test_newer_formats_are_named() -> None:
+    data = pack(*realistic())
+    with pytest.raises(StreamError, match="newer format: version 2"):
+        parse(data[:2] + b"\x02" + data[3:])
+    with pytest.raises(StreamError, match="version 0 does not exist"):
+        parse(data[:2] + b"\x00" + data[3:])
+    with pytest.raises(StreamError, match="newer format, tiles not supported"):
+        parse(data[:11] + bytes([data[11] | 0x80]) + data[12:])
+    with pytest.raises(StreamError, match="newer format, unknown flags"):
+        parse(data[:11] + bytes([data[11] | 0x20]) + data[12:])
+    head = data[:11] + bytes([data[11] | 0x18]) + data[12 : parse(data).header_size - 2]
+    with pytest.raises(StreamError, match="newer format, unknown kind of grid"):
+        parse(rebuild(data, head))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth": 0, "checks": ()},
+        {"depth": 22, "checks": (0,) * 22},
+        {"checks": (0,) * 9},
+        {"checks": (256,) * 10},
+        {"counts": (1000, 500, 200)},
+        {"counts": (0, 0, 0, 0)},
+        {"counts": (8 * 250_000 + 1, 250_000, 61_000, 14_000)},
+        {"counts": (249_999, 250_000, 61_000, 14_000)},
+        {"counts": (8**7 + 1,) * 4},
+        {"counts": (8**10 + 1, 8**9, 8**8, 8**7)},
+        {"ranks": (16, 0, 0)},
+        {"ranks": (-1, 0, 0)},
+        {"model_id": b"short"},
+        {"origin": (math.nan, 0, 0), "is_integer": False},
+        {"scale": 0.0, "is_integer": False},
+        {"scale": math.inf, "is_integer": False},
+        {"scale": 2.0},
+    ],
+)
+def test_contradicting_headers_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(StreamError):
+        make_header(**changes)  # type: ignore[arg-type]
+
+
+def test_ranks_need_a_level_below_the_root() -> None:
+    with pytest.raises(StreamError, match="ranks at level 3"):
+        Header(3, (1, 1, 1), (0, 0, 0), (1, 0, 0), MODEL)
+
+
+def test_lying_counts_with_a_right_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, payloads = make_header(ranks=(0, 0, 0)), [b""] * 10
+    monkeypatch.setattr(stream_module, "point_budget", lambda size: 1 << 62)
+    huge = replace(header, counts=(8**10, 8**9, 8**8, 8**7))
+    data = pack(huge, payloads)
+    monkeypatch.undo()
+    with pytest.raises(StreamError, match="claims 1073741824 points in 0 bytes"):
+        parse(data)
+
+
+def test_lying_lengths_with_a_right_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = Header(1, (1,), (0,), (0, 0, 0), MODEL)
+    monkeypatch.setattr(Header, "max_length", lambda self, spec: 1 << 40)
+    data = pack(header, [bytes(81)])
+    monkeypatch.undo()
+    with pytest.raises(StreamError, match="claims 81 bytes for layer G0"):
+        parse(data)
+    with pytest.raises(StreamError, match="too long"):
+        pack(header, [bytes(81)])
+
+
+def test_clouds_beyond_the_point_budget_are_padded() -> None:
+    header = make_header(counts=(8**8, 8**7, 8**6, 8**5))
+    payloads = [b"x"] * len(header.layers)
+    stream = parse(pack(header, payloads))
+    assert point_budget(stream.payload_arrived) >= 8**8 > point_budget(stream.payload_arrived - 1)
+    assert stream.layers[-1].data.rstrip(b"\0") == b"x"
+    assert [layer.data for layer in stream.layers[:-1]] == payloads[:-1]
+
+
+def test_point_budget_follows_the_arrived_bytes() -> None:
+    data = pack(*realistic())
+    head = parse(data).header_size
+    assert parse(data[:head]).point_budget == 1 << 20
+    assert parse(data[: head + 100]).point_budget == (1 << 20) + 51200
+
+
+def test_max_nodes() -> None:
+    header = make_header()
+    assert [header.max_nodes(level) for level in (0, 2, 3, 4, 8, 10)] == [
+        1_000_000, 61_000, 14_000, 14_000, 64, 1
+    ]  # fmt: skip
+
+
+def test_trailing_bytes_are_counted_and_ignored() -> None:
+    data = pack(*realistic())
+    stream = parse(data + b"12345")
+    assert stream.trailing == 5 and stream.complete
+    assert stream.layers == parse(data).layers
+    assert truncate(data + b"12345", max_bytes=len(data) + 5) == data
+
+
+def test_wrong_number_of_payloads() -> None:
+    with pytest.raises(StreamError, match="19 payloads for 20 layers"):
+        pack(make_header(), [b""] * 19)
+
+
+def test_truncate() -> None:
+    header, payloads = realistic()
+    data = pack(header, payloads)
+    head = parse(data).header_size
+    assert truncate(data, max_bytes=head) == truncate(data, layers=0) == data[:head]
+    assert truncate(data, max_bytes=1000) == data[:1000]
+    assert truncate(data, max_bytes=10**9) == truncate(data, layers=10**9) == data
+    assert truncate(data, layers=3) == data[: head + sum(map(len, payloads[:3]))]
+    assert truncate(data[:1000], layers=19) == data[:1000]
+    with pytest.raises(StreamError, match="do not hold the header"):
+        truncate(data, max_bytes=head - 1)
+    with pytest.raises(ValueError):
+        truncate(data)
+    with pytest.raises(ValueError):
+        truncate(data, max_bytes=1, layers=1)
+    with pytest.raises(ValueError):
+        truncate(data, layers=-1)
+
+
+def test_level_check_covers_ranks_and_occupancy() -> None:
+    occupancy = np.array([1, 200, 255], dtype=np.uint8)
+    ranks = np.array([-1, 0, 3], dtype="<i2")
+    assert level_check(occupancy) == level_check(occupancy.tobytes())
+    assert level_check(ranks, occupancy) == level_check(ranks.tobytes() + occupancy.tobytes())
+    assert len({level_check(ranks, occupancy), level_check(ranks + 1, occupancy), level_check(occupancy)}) == 3
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_random_bytes_never_crash(noise: bytes, with_magic: bool) -> None:
+    data = pack(*realistic())[:11] + noise if with_magic else noise
+    with pytest.raises(StreamError):
+        parse(data)
