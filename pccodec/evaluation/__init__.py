@@ -1,0 +1,1 @@
+"""Evaluation: distortion metrics, rate–distortion curves, BD-rate, plots."""
