@@ -26,8 +26,8 @@ class ModelConfig:
         analysis_blocks: residual blocks in the analysis transform.
     """
 
-    channels: dict[int, int] = field(default_factory=lambda: {4: 32, 3: 48, 2: 32, 1: 32})
-    blocks: dict[int, int] = field(default_factory=lambda: {4: 1, 3: 2, 2: 1, 1: 1})
+    channels: dict[int, int] = field(default_factory=lambda: {4: 32, 3: 64, 2: 48, 1: 32})
+    blocks: dict[int, int] = field(default_factory=lambda: {4: 1, 3: 3, 2: 2, 1: 1})
     ranks: dict[int, int] = field(default_factory=lambda: {3: 6, 2: 3, 1: 2})
     analysis_channels: int = 64
     analysis_blocks: int = 2

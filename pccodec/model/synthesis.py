@@ -70,7 +70,7 @@ class LevelSynthesis(nn.Module):
         self.logits = Linear(2 * channels, 8)
         self.child_channels = child_channels
         if child_channels:
-            self.children = Linear(channels, 8 * child_channels)
+            self.to_children = Linear(channels, 8 * child_channels)
 
     def embed(self, level: LevelInput, dtype: torch.dtype) -> Tensor:
         """Context features (n, C): all that is known about the nodes before the latent."""
@@ -104,7 +104,7 @@ class LevelSynthesis(nn.Module):
 
     def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
         """Features (k, C') that children inherit, given their parents' index and octant, int64 (k,)."""
-        by_octant = self.children(features).view(-1, self.child_channels)
+        by_octant = self.to_children(features).view(-1, self.child_channels)
         return by_octant.index_select(0, node * 8 + octant)
 
 

@@ -1,0 +1,91 @@
+"""Batches: several blocks as one octree whose roots are the blocks, shuffled and mirrored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pccodec.model.synthesis import conditions
+from pccodec.sparse.neighbors import child_map, root_map
+from pccodec.training.shapes import BLOCK_BITS, BlockCache
+from pccodec.voxels import morton, octree
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B blocks of 2**7 voxels a side.
+
+    Attributes:
+        tree: their octree; level 7 are the B block roots, codes 0…B-1.
+        maps: neighbour maps int32 (n, 27) of levels 7…1; blocks do not touch.
+        counts: int64 (B, 8), nodes of each block at levels 0…7.
+    """
+
+    tree: octree.Octree
+    maps: list[np.ndarray]
+    counts: np.ndarray
+
+    @property
+    def points(self) -> int:
+        """Voxels of all blocks."""
+        return len(self.tree.codes[0])
+
+    def block_of(self, codes: np.ndarray, level: int) -> np.ndarray:
+        """Block index, int64 (n,), of nodes of a level."""
+        return (codes >> np.uint64(3 * (BLOCK_BITS - level))).astype(np.int64)
+
+    def conditions(self, level: int) -> np.ndarray:
+        """Conditions float32 (B, 3) of each block at a level."""
+        log = np.log2(np.maximum(self.counts, 1))
+        rows = [
+            conditions(
+                float(block[level] - block[level + 1]) if level + 1 <= BLOCK_BITS else 2.0,
+                float(block[level - 1] - block[level]),
+                float(block[level - 2] - block[level - 1]) if level >= 2 else 2.0,
+            )
+            for block in log
+        ]
+        return np.array(rows, dtype=np.float32)
+
+
+def mirrored(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The block under one of the 48 symmetries of the cube, drawn at random; sorted codes."""
+    coords = morton.decode(codes)[:, rng.permutation(3)]
+    flip = rng.random(3) < 0.5
+    coords = np.where(flip, (1 << BLOCK_BITS) - 1 - coords, coords)
+    return np.sort(morton.encode(coords))
+
+
+def make_batch(blocks: list[np.ndarray]) -> Batch:
+    """Batch of blocks given as sorted Morton codes, uint64."""
+    joined = np.concatenate(
+        [codes | np.uint64(i << (3 * BLOCK_BITS)) for i, codes in enumerate(blocks)]
+    )
+    tree = octree.Octree.build(joined, BLOCK_BITS)
+    maps = [root_map(len(blocks))]
+    for level in range(BLOCK_BITS - 1, 0, -1):
+        maps.insert(0, child_map(maps[0], tree.occupancy[level]))
+    maps.insert(0, np.empty((0, 27), dtype=np.int32))
+    counts = np.stack(
+        [
+            np.bincount(
+                (codes >> np.uint64(3 * (BLOCK_BITS - level))).astype(np.int64), minlength=len(blocks)
+            )
+            for level, codes in enumerate(tree.codes)
+        ],
+        axis=1,
+    )
+    return Batch(tree, maps, counts)
+
+
+def draw_batch(cache: BlockCache, size: int, voxel_budget: int, rng: np.random.Generator) -> Batch:
+    """Up to ``size`` random blocks of together at most about ``voxel_budget`` voxels, at least one."""
+    blocks: list[np.ndarray] = []
+    voxels = 0
+    while len(blocks) < size and voxels < voxel_budget:
+        codes = mirrored(cache[int(rng.integers(len(cache)))], rng)
+        if not blocks or voxels + len(codes) <= voxel_budget:
+            blocks.append(codes)
+        voxels += len(codes)
+    return make_batch(blocks)

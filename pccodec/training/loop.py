@@ -1,0 +1,201 @@
+"""The training loop: draw a batch and a truncation state, step, log, save; resume where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pccodec.masklayer import MaskedOptimizer
+from pccodec.model.autoencoder import Autoencoder
+from pccodec.model.config import LATENT_LEVELS
+from pccodec.training.batches import draw_batch, make_batch
+from pccodec.training.config import TrainConfig
+from pccodec.training.objective import LatentRate, LossConfig, State, StateConfig, run_step
+from pccodec.training.shapes import BlockCache
+
+CHECKPOINT_SECONDS = 240.0
+LOG_STEPS = 50
+
+
+def _rank_parameters(model: Autoencoder, rate: LatentRate) -> dict[str, list[tuple[nn.Parameter, int]]]:
+    """The parameters that belong to single ranks, and their axis of ranks, by level."""
+    pairs: dict[str, list[tuple[nn.Parameter, int]]] = {}
+    for level in LATENT_LEVELS:
+        makes = model.analysis.level(level).latent
+        reads = model.synthesis.level(level).latent
+        assert reads is not None and makes.bias is not None
+        scale = rate.log_scale[str(level)]
+        pairs[str(level)] = [(makes.weight, 0), (makes.bias, 0), (reads.weight, 1), (scale, 0)]
+    return pairs
+
+
+class Trainer:
+    """Everything that a checkpoint holds, and the steps that change it.
+
+    Args:
+        config: the run.
+        cache: training blocks; ``held_out`` blocks of meshes never trained on.
+        folder: where ``checkpoint.pt`` and ``log.jsonl`` are written.
+    """
+
+    def __init__(self, config: TrainConfig, cache: BlockCache, held_out: BlockCache, folder: Path) -> None:
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config, self.cache, self.held_out, self.folder = config, cache, held_out, folder
+        self.states, self.loss = StateConfig(), LossConfig()
+        self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks))
+        for level in LATENT_LEVELS:
+            mask = self.model.synthesis.level(level).mask
+            assert mask is not None
+            mask.rescale = config.rescale
+        self.rate = LatentRate(config.model)
+        self.parameters = [*self.model.parameters(), *self.rate.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, betas=(0.9, 0.99))
+        self.masked = MaskedOptimizer(self.optimizer, _rank_parameters(self.model, self.rate))
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.steps, self.seconds = 0, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule that is done, 0…1."""
+        return min(1.0, self.seconds / (60.0 * self.config.minutes))
+
+    def save(self) -> None:
+        """Write the checkpoint, atomically."""
+        state = {
+            "config": self.config.to_json(),
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "rate": self.rate.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+        temporary = self.folder / "checkpoint.pt.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def restore(self, file: Path) -> None:
+        """Go on from a checkpoint."""
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.rate.load_state_dict(state["rate"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = state["average"]
+        self.steps, self.seconds = state["steps"], state["seconds"]
+
+    def _learning_rate(self) -> float:
+        warm = min(1.0, (self.steps + 1) / self.config.warmup_steps)
+        cosine = 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * self.progress))
+        return self.config.learning_rate * warm * cosine
+
+    def _rate_factor(self) -> float:
+        begin, end = self.config.rate_ramp
+        share = min(1.0, max(0.0, (self.steps - begin) / (end - begin)))
+        # Geometric: the rate weight must not jump while the ranks are still finding their use.
+        return self.config.rate_start ** (1.0 - share)
+
+    def step(self, rng: np.random.Generator) -> dict[str, float]:
+        """One training step; returns what is logged."""
+        begin = time.perf_counter()
+        config = self.config
+        batch = draw_batch(self.cache, config.batch_blocks, config.batch_voxels, rng)
+        state = self.states.draw(config.model.ranks, rng)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        outcome = run_step(
+            self.model,
+            self.rate,
+            batch,
+            state,
+            self.loss,
+            self._rate_factor(),
+            noisy=self.steps < config.noise_steps,
+        )
+        self.optimizer.zero_grad()
+        outcome.loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 4.0)
+        if config.masked_optimizer:
+            self.masked.step({str(level): state.active[level] for level in LATENT_LEVELS})
+        else:
+            self.optimizer.step()
+        decay = min(config.ema, self.steps / (self.steps + 10.0))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1.0 - decay)
+        self.steps += 1
+        self.seconds += time.perf_counter() - begin
+        values = {"loss": float(outcome.loss.detach())}
+        for level, bits in outcome.child_bits.items():
+            arrived = state.active.get(level, 0)
+            ranks = self.config.model.ranks.get(level, 0)
+            kind = "exact" if level >= state.finest else "predicted"
+            suffix = {0: "none", ranks: "all"}.get(arrived, "some") if kind == "exact" else ""
+            values[f"child{level}_{kind}{suffix}"] = bits
+        for level, ranks_bits in outcome.rank_bits.items():
+            values |= {f"rank{level}_{k + 1}": bits for k, bits in enumerate(ranks_bits)}
+        return values
+
+    def validate(self, blocks: int = 12) -> dict[str, Any]:
+        """Bits a node on held-out blocks for each number of ranks of level 3, with the averaged weights."""
+        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        self.model.eval()
+        batch = make_batch([self.held_out[i] for i in range(blocks)])
+        rows = []
+        with torch.no_grad():
+            for active in range(self.config.model.ranks[3] + 1):
+                state = State(3, {3: active, 2: 0, 1: 0})
+                torch.manual_seed(0)
+                outcome = run_step(self.model, self.rate, batch, state, self.loss, 1.0, noisy=False)
+                rows.append(
+                    {
+                        "ranks": active,
+                        "loss": round(float(outcome.loss), 4),
+                        "child_bits": {level: round(bits, 3) for level, bits in outcome.child_bits.items()},
+                        "rank_bits": [round(bits, 3) for bits in outcome.rank_bits.get(3, [])],
+                    }
+                )
+        self.model.train()
+        self.model.load_state_dict(kept)
+        return {"step": self.steps, "validation": rows}
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """Train to the end of the schedule; yields a row of means every 50 steps, and validations."""
+        rng = np.random.default_rng([self.config.seed, self.steps])
+        window: defaultdict[str, list[float]] = defaultdict(list)
+        saved = time.perf_counter()
+        with (self.folder / "log.jsonl").open("a") as log:
+            while self.progress < 1.0:
+                for name, value in self.step(rng).items():
+                    window[name].append(value)
+                if self.steps % LOG_STEPS == 0:
+                    row: dict[str, Any] = {
+                        "step": self.steps,
+                        "seconds": round(self.seconds, 1),
+                        "rate_factor": round(self._rate_factor(), 4),
+                        **{name: round(float(np.mean(values)), 4) for name, values in sorted(window.items())},
+                    }
+                    window.clear()
+                    log.write(json.dumps(row) + "\n")
+                    log.flush()
+                    yield row
+                if self.steps % (20 * LOG_STEPS) == 0:
+                    row = self.validate()
+                    log.write(json.dumps(row) + "\n")
+                    log.flush()
+                    yield row
+                if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                    self.save()
+                    saved = time.perf_counter()
+        self.save()

@@ -1,0 +1,218 @@
+"""The training objective: one truncated pass through the autoencoder and its loss.
+
+A step draws a truncation state, DESIGN's ``(s, m)``: the level ``s`` down to
+which geometry is known exactly, and how many ranks arrived. Below ``s`` the
+network sees the nodes that it predicted itself, joined with the true ones, as
+it will when decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pccodec.model.analysis import descriptor
+from pccodec.model.autoencoder import Autoencoder
+from pccodec.model.config import LATENT_LEVELS, ModelConfig
+from pccodec.model.synthesis import LevelInput
+from pccodec.sparse.neighbors import child_map
+from pccodec.training.batches import Batch
+from pccodec.voxels import octree
+
+
+@dataclass(frozen=True)
+class State:
+    """Truncation state: exact down to level ``finest``, ``active[l]`` ranks at levels 3, 2 and 1."""
+
+    finest: int
+    active: dict[int, int]
+
+
+@dataclass(frozen=True)
+class StateConfig:
+    """Probabilities of the truncation states.
+
+    Attributes:
+        finest: probability of each finest exact level.
+        full: with finer levels exact, the share of steps in which a coarser
+            level has all its ranks; it has none in the others, since an encoder
+            may leave ranks out.
+    """
+
+    finest: dict[int, float] = field(default_factory=lambda: {5: 0.03, 4: 0.05, 3: 0.57, 2: 0.22, 1: 0.13})
+    full: float = 0.7
+
+    def draw(self, ranks: Mapping[int, int], rng: np.random.Generator) -> State:
+        """A state; at its finest level every number of ranks 0…K is equally likely."""
+        levels = list(self.finest)
+        finest = int(rng.choice(levels, p=[self.finest[level] for level in levels]))
+        active = {}
+        for level in LATENT_LEVELS:
+            if level < finest:
+                active[level] = 0
+            elif level == finest:
+                active[level] = int(rng.integers(ranks[level] + 1))
+            else:
+                active[level] = ranks[level] if rng.random() < self.full else 0
+        return State(finest, active)
+
+    def prefixes(self, ranks: Mapping[int, int]) -> dict[int, list[float]]:
+        """Distribution (K+1,) of the active ranks of each latent level under :meth:`draw`."""
+        out = {}
+        for level in LATENT_LEVELS:
+            k = ranks[level]
+            at = self.finest[level]
+            finer = sum(p for finest, p in self.finest.items() if finest < level)
+            coarser = sum(p for finest, p in self.finest.items() if finest > level)
+            row = [at / (k + 1)] * (k + 1)
+            row[0] += coarser + finer * (1 - self.full)
+            row[k] += finer * self.full
+            out[level] = row
+        return out
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss, all in bits.
+
+    Attributes:
+        distortion: weight of the cross-entropy of the child bits of a level. A
+            wrong child at stride 2**l costs 4**l in squared distance.
+        rate: weight of a bit of each rank by level. An early rank must pay for
+            itself at low rate, so it weighs more.
+    """
+
+    distortion: dict[int, float] = field(
+        default_factory=lambda: {6: 16.0, 5: 16.0, 4: 16.0, 3: 16.0, 2: 4.0, 1: 1.0}
+    )
+    rate: dict[int, tuple[float, ...]] = field(
+        default_factory=lambda: {
+            3: (16.0, 14.0, 12.0, 10.0, 9.0, 8.0),
+            2: (4.5, 4.0, 3.5),
+            1: (1.1, 1.0),
+        }
+    )
+
+
+class LatentRate(nn.Module):
+    """Zero-centred discretized logistic for each rank; the codec uses counted tables instead.
+
+    Ranks are innovations (the analysis sees the context), so their location is 0.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.log_scale = nn.ParameterDict(
+            {str(level): nn.Parameter(torch.zeros(config.ranks[level])) for level in LATENT_LEVELS}
+        )
+
+    def forward(self, y: Tensor, level: int) -> Tensor:
+        """Bits (n, K) of y (n, K) under bins of width 1.
+
+        In the stable form log p = logσ(z+h) + logσ(h−z) + log(1−e^(−2h)), z = y/s, h = 1/(2s):
+        a clamped difference of two sigmoids would give outliers no gradient.
+        """
+        scale = torch.exp(self.log_scale[str(level)].clamp(-4.0, 4.0))
+        z, h = y / scale, 0.5 / scale
+        log_p = functional.logsigmoid(z + h) + functional.logsigmoid(h - z) + torch.log(-torch.expm1(-2 * h))
+        return -log_p / np.log(2.0)
+
+
+@dataclass
+class Outcome:
+    """Loss and its parts: bits a node by level, and bits a node by level and rank."""
+
+    loss: Tensor
+    child_bits: dict[int, float]
+    rank_bits: dict[int, list[float]]
+
+
+def _top_children(logits: np.ndarray, block: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The ``keep[b]`` most probable children of each block's nodes, bool (n, 8); nodes sorted by block."""
+    chosen = np.zeros(logits.shape, dtype=bool)
+    bounds = np.searchsorted(block, np.arange(len(keep) + 1))
+    for b, count in enumerate(keep):
+        part = logits[bounds[b] : bounds[b + 1]].reshape(-1)
+        count = min(int(count), len(part))
+        if count:
+            index = np.argpartition(-part, count - 1)[:count]
+            chosen[bounds[b] : bounds[b + 1]].reshape(-1)[index] = True
+    return chosen
+
+
+def quantize(y: Tensor, noisy: bool) -> Tensor:
+    """y_hat: y plus uniform noise early in training, rounded with a straight-through gradient later."""
+    if noisy:
+        return y + torch.rand_like(y) - 0.5
+    return y + (torch.round(y) - y).detach()
+
+
+def run_step(
+    model: Autoencoder,
+    rate: LatentRate,
+    batch: Batch,
+    state: State,
+    loss_config: LossConfig,
+    rate_factor: float,
+    noisy: bool,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Outcome:
+    """Forward pass and loss of one batch in one truncation state.
+
+    Args:
+        rate_factor: scales all rate weights (ramped up early in training).
+        noisy: whether latents are quantized by noise instead of rounding.
+    """
+    level = max(state.finest, LATENT_LEVELS[0])
+    codes, neighbors = batch.tree.codes[level], torch.from_numpy(batch.maps[level])
+    inherited: Tensor | None = None
+    loss = torch.zeros(())
+    child_bits: dict[int, float] = {}
+    rank_bits: dict[int, list[float]] = {}
+    while True:
+        network = model.synthesis.level(level)
+        block = batch.block_of(codes, level)
+        known = torch.from_numpy(batch.conditions(level)[block])
+        context = network.embed(LevelInput(neighbors, known, inherited), dtype)
+        y_hat = None
+        active = state.active.get(level, 0)
+        if active:
+            shape = torch.from_numpy(descriptor(batch.tree, level)).to(dtype)
+            y = model.analysis.level(level)(shape, context.detach(), neighbors)
+            bits = rate(y + torch.rand_like(y) - 0.5, level)[:, :active]
+            y_hat = quantize(y, noisy)
+            weights = torch.tensor(loss_config.rate[level][:active])
+            loss = loss + rate_factor * (bits.sum(0) * weights).sum()
+            rank_bits[level] = bits.detach().mean(0).tolist()
+        logits, features = network(context, neighbors, y_hat, active)
+
+        true = np.zeros(len(codes), dtype=np.uint8)
+        place = np.searchsorted(codes, batch.tree.codes[level])
+        true[place] = batch.tree.occupancy[level - 1]
+        target = octree.unpack(true)
+        bce = functional.binary_cross_entropy_with_logits(
+            logits, torch.from_numpy(target.astype(np.float32)), reduction="sum"
+        )
+        child_bits[level] = float(bce.detach()) / float(np.log(2.0)) / len(batch.tree.codes[level])
+        loss = loss + bce * (loss_config.distortion[level] / float(np.log(2.0)))
+        if level == 1:
+            break
+
+        if level - 1 >= state.finest:
+            occupancy = true
+        else:
+            top = _top_children(logits.detach().numpy(), block, batch.counts[:, level - 1])
+            occupancy = octree.pack(top | target)
+        node, octant = octree.children(occupancy)
+        inherited = model.synthesis.inherit(
+            level, features, torch.from_numpy(node), torch.from_numpy(octant)
+        )
+        neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
+        codes = octree.expand(codes, occupancy)
+        level -= 1
+    return Outcome(loss / batch.points, child_bits, rank_bits)
