@@ -1,0 +1,1 @@
+"""Entropy coding: the range coder and the coder of the geometry layers. No torch here."""

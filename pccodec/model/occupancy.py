@@ -1,0 +1,223 @@
+"""Integer context network: probabilities of the child bits of an octree level.
+
+The child bits of a level are coded in eight passes, pass ``j`` coding octant
+``j`` of all nodes at once, so that its context holds the octants before ``j`` of
+a node *and of all its neighbours*. Per level:
+
+    near   (n, C)   which of the 27 cells around a node are occupied, level statistics
+    wide   (n, C)   3x3x3 convolution of near
+    sums   (n, H)   3x3x3 convolution of wide; pass j adds a 3x3x3 convolution of bits j-1
+
+and in each pass
+
+    hidden  = act(sums + bias_j)            message = act(hidden · M_j)     8 channels
+    mixed   = act(hidden · O_j + 3x3x3 convolution of message)
+    logit   = act(mixed · D_j) · l_j   →   table   →   P(bit j = 1) · 2**16
+
+Everything is exact integer arithmetic: activations are integers 0…127, weights
+int8 times a power of two per output channel, requantization is a shift (floor
+after adding a half) with clipping. It runs as fp32 matrix products: all terms of
+a sum are multiples of ``2**-f`` and their absolute values add up to less than
+``2**(24-f)``, which makes every partial sum exact whatever the order. Loading a
+network checks this bound for every channel, so no input can break it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pccodec.errors import ModelError
+from pccodec.sparse.neighbors import KERNEL
+
+PASSES = 8
+STATISTICS = 14
+"""Integers 0…127 that describe the level as a whole."""
+MESSAGE = 8
+"""Channels of the message convolution: eight bytes are gathered as one word."""
+ACTIVATION_UNIT = 16
+"""Activation 16 stands for 1.0 in the float twin."""
+ACTIVATION_MAX = 127
+BIAS_BITS = 8
+"""Biases are int32 multiples of ``2**-BIAS_BITS`` of the output's unit."""
+LOGIT_UNIT = 128
+"""Logits are integers in units of 1/128 nat."""
+LOGIT_MAX = 2047
+TENSOR_PREFIX = "geometry."
+
+_BLOCK = 4096
+_EXACT = float(2**24)
+
+
+def _probability_table() -> np.ndarray:
+    """P(1) · 2**16, uint16, for logits -LOGIT_MAX…LOGIT_MAX."""
+    logits = np.arange(-LOGIT_MAX, LOGIT_MAX + 1) / LOGIT_UNIT
+    return np.clip(np.rint(65536.0 / (1.0 + np.exp(-logits))), 1, 65535).astype(np.uint16)
+
+
+PROBABILITY = _probability_table()
+
+
+def _check(name: str, ok: bool) -> None:
+    if not ok:
+        raise ModelError(f"the geometry network's tensor {name} is missing or unfit")
+
+
+class _Sum:
+    """One accumulator: matrices whose products are summed, a bias, and a proof of exactness."""
+
+    def __init__(self, name: str, parts: list[tuple[np.ndarray, np.ndarray, int]], bias: np.ndarray) -> None:
+        """``parts``: weight int8 (K, H), shift int8 (H,), largest input."""
+        scaled = [weight * np.exp2(-shift.astype(np.float64)) for weight, shift, _ in parts]
+        # One bit more than the bias has: the half that rounding adds.
+        fraction = np.max([shift for _, shift, _ in parts], axis=0).clip(BIAS_BITS)
+        offset = bias * 2.0**-BIAS_BITS
+        bound = np.abs(offset) + 0.5
+        for weight, (_, _, largest) in zip(scaled, parts, strict=True):
+            bound = bound + np.abs(weight).sum(axis=0) * largest
+        _check(name, bool((bound * np.exp2(fraction) < _EXACT).all()))
+        self.weights = [weight.astype(np.float32) for weight in scaled]
+        self.offset = (offset + 0.5).astype(np.float32)
+
+
+def _activate(sums: np.ndarray) -> np.ndarray:
+    """Sums (half included) to activations 0…127, in place."""
+    np.clip(sums, 0.0, ACTIVATION_MAX, out=sums)
+    return np.floor(sums, out=sums)
+
+
+def _gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+    """Rows of uint8 table (n + 1, C), C = 8 or 16, at neighbors (b, 27) as float32 (b, 27 C)."""
+    word = np.uint64 if table.shape[1] == 8 else np.complex128
+    rows = np.take(table.view(word)[:, 0], neighbors)
+    return rows.view(np.uint8).astype(np.float32)
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    for start in range(0, count, _BLOCK):
+        yield slice(start, min(start + _BLOCK, count))
+
+
+class OccupancyNetwork:
+    """The network with its weights; immutable, one instance serves all levels and clouds."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self._tensors = {name: np.asarray(value) for name, value in tensors.items()}
+        near, hidden = self._get("presence.weight").shape[1], self._get("start.weight").shape[1]
+        mixed = self._get("deep.weight").shape[2]
+        wide = self._get("wide.weight").shape[1]
+        _check("presence.weight", near in (8, 16))
+        _check("wide.weight", wide in (8, 16))
+        shapes = {
+            "presence": (KERNEL, near),
+            "statistics": (STATISTICS, near),
+            "wide": (KERNEL * near, wide),
+            "start": (KERNEL * wide, hidden),
+            "bits": (PASSES - 1, KERNEL, hidden),
+            "message": (PASSES, hidden, MESSAGE),
+            "own": (PASSES, hidden, mixed),
+            "around": (PASSES, KERNEL * MESSAGE, mixed),
+            "deep": (PASSES, mixed, mixed),
+            "logit": (PASSES, mixed, 1),
+        }
+        for name, shape in shapes.items():
+            weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
+            _check(f"{name}.weight", weight.shape == shape and weight.dtype == np.int8)
+            _check(f"{name}.shift", shift.shape == shape[:-2] + shape[-1:] and shift.dtype == np.int8)
+        top = ACTIVATION_MAX
+        self.hidden_size = hidden
+        self.near = _Sum("presence", [self._part("presence", 1), self._part("statistics", top)], self._bias("presence"))
+        self.wide = _Sum("wide", [self._part("wide", top)], self._bias("wide"))
+        bits = [self._part("bits", 1, j) for j in range(PASSES - 1)]
+        hidden_bias = self._get("hidden.bias")
+        _check("hidden.bias", hidden_bias.shape == (PASSES, hidden))
+        start_bias = self._bias("start")
+        self.hidden = [
+            _Sum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j]) for j in range(PASSES)
+        ]
+        self.message = [_Sum("message", [self._part("message", top, j)], self._bias("message", j)) for j in range(PASSES)]
+        self.mixed = [
+            _Sum("around", [self._part("own", top, j), self._part("around", top, j)], self._bias("around", j))
+            for j in range(PASSES)
+        ]
+        self.deep = [_Sum("deep", [self._part("deep", top, j)], self._bias("deep", j)) for j in range(PASSES)]
+        self.logit = [_Sum("logit", [self._part("logit", top, j)], self._bias("logit", j)) for j in range(PASSES)]
+
+    def _get(self, name: str) -> np.ndarray:
+        _check(name, TENSOR_PREFIX + name in self._tensors)
+        return self._tensors[TENSOR_PREFIX + name]
+
+    def _part(self, name: str, largest: int, index: int | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
+        return (weight, shift, largest) if index is None else (weight[index], shift[index], largest)
+
+    def _bias(self, name: str, index: int | None = None) -> np.ndarray:
+        bias, weight = self._get(f"{name}.bias"), self._get(f"{name}.weight")
+        _check(f"{name}.bias", bias.shape == weight.shape[:-2] + weight.shape[-1:] and bias.dtype == np.int32)
+        return (bias if index is None else bias[index]).astype(np.int64)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> OccupancyNetwork:
+        """The network in a model file's tensors (other names than ``geometry.*`` are ignored).
+
+        Raises:
+            ModelError: if tensors are missing, have the wrong shape, or could overflow.
+        """
+        return cls({name: value for name, value in tensors.items() if name.startswith(TENSOR_PREFIX)})
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """The tensors that :meth:`from_tensors` takes, named ``geometry.*``."""
+        return dict(self._tensors)
+
+    def begin(self, neighbors: np.ndarray, statistics: np.ndarray) -> LevelState:
+        """Start a level: neighbors int32 (n, 27), statistics (STATISTICS,) integers in 0…127."""
+        return LevelState(self, neighbors, statistics)
+
+
+class LevelState:
+    """What the network knows of one level, pass by pass."""
+
+    def __init__(self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray) -> None:
+        self._network = network
+        self._neighbors = neighbors.astype(np.intp)
+        self._pass = 0
+        count = len(neighbors)
+        self._sums = np.empty((count, network.hidden_size), dtype=np.float32)
+        present, described = network.near.weights
+        near = np.zeros((count + 1, present.shape[1]), dtype=np.uint8)
+        constant = statistics.astype(np.float32) @ described + network.near.offset
+        for block in _blocks(count):
+            around = (self._neighbors[block] < count).astype(np.float32)
+            near[block] = _activate(around @ present + constant)
+        wide = np.zeros((count + 1, network.wide.weights[0].shape[1]), dtype=np.uint8)
+        for block in _blocks(count):
+            sums = _gathered(near, self._neighbors[block]) @ network.wide.weights[0]
+            wide[block] = _activate(sums + network.wide.offset)
+        for block in _blocks(count):
+            np.matmul(_gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block])
+
+    def probabilities(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """P(bit = 1) · 2**16 of this pass's octant, uint16, block after block of nodes."""
+        net, j, count = self._network, self._pass, len(self._sums)
+        message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
+        for block in _blocks(count):
+            hidden = _activate(self._sums[block] + net.hidden[j].offset)
+            message[block] = _activate(hidden @ net.message[j].weights[0] + net.message[j].offset)
+        own, around = net.mixed[j].weights
+        for block in _blocks(count):
+            hidden = _activate(self._sums[block] + net.hidden[j].offset)
+            sums = _gathered(message, self._neighbors[block]) @ around
+            sums += hidden @ own
+            sums += net.mixed[j].offset
+            deep = _activate(_activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
+            logit = np.floor((deep @ net.logit[j].weights[0])[:, 0] + net.logit[j].offset)
+            yield block, PROBABILITY[np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.int64) + LOGIT_MAX]
+
+    def observe(self, bits: np.ndarray) -> None:
+        """Take in the bits, uint8 (n,), of this pass's octant and go on to the next pass."""
+        table = np.append(bits, np.uint8(0))
+        weight = self._network.hidden[self._pass + 1].weights[self._pass + 1]
+        for block in _blocks(len(bits)):
+            self._sums[block] += np.take(table, self._neighbors[block]).astype(np.float32) @ weight
+        self._pass += 1
