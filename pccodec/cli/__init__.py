@@ -1,0 +1,51 @@
+"""The command line. Commands are loaded when called, so that small ones start fast."""
+
+from __future__ import annotations
+
+import click
+
+from pccodec import __version__
+from pccodec.cli.console import configure_logging
+from pccodec.cli.group import LazyCommand, LazyGroup
+
+_COMMANDS = {
+    "encode": LazyCommand("pccodec.cli.encode:encode_command", "Compress a point cloud."),
+    "decode": LazyCommand("pccodec.cli.decode:decode_command", "Restore a cloud from a stream, whole or cut."),
+    "truncate": LazyCommand("pccodec.cli.truncate:truncate_command", "Cut a stream to a size."),
+    "info": LazyCommand("pccodec.cli.info:info_command", "Show what a stream holds, layer by layer."),
+    "eval": LazyCommand("pccodec.cli.eval:eval_command", "Measure rate and distortion over many cuts."),
+    "train": LazyCommand("pccodec.cli.train:train_command", "Train a model."),
+}
+
+_EPILOG = """
+\b
+Exit codes:
+  0  done
+  1  unexpected error
+  2  wrong usage
+  3  the input cloud or file cannot be used
+  4  not a stream, or its header is damaged, cut or from a newer format
+  5  the stream is damaged (decode --strict)
+  6  the model is missing or does not fit
+  7  an optional package is missing
+  130  interrupted
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_by_name=_COMMANDS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="pccodec")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: debug messages and tracebacks.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def main(verbose: int, quiet: bool) -> None:
+    """Point-cloud compression: one file, every quality.
+
+    A stream can be cut after any byte past its header and still decodes: coarser if little is left,
+    lossless if all of it is there. "-" as a file stands for standard input or output. Data go to
+    standard output, messages to standard error.
+    """
+    configure_logging(verbose, quiet)

@@ -1,0 +1,93 @@
+"""A command group that imports its commands late and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import click
+
+from pccodec.errors import PccodecError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of shells: 128 + SIGINT."""
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command is found, and its line in the group's help."""
+
+    target: str
+    help: str
+
+    def load(self) -> click.Command:
+        """Import the module of ``target`` (``module:attribute``) and return the command."""
+        module, attribute = self.target.split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class LazyGroup(click.Group):
+    """Group over ``LazyCommand``s; nothing is imported for the group's own help."""
+
+    def __init__(self, *args: Any, commands_by_name: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = commands_by_name
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = self._lazy.get(cmd_name)
+        return lazy.load() if lazy else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in self._lazy.items()])
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run a command line; in standalone mode exit with the code of the outcome."""
+        kwargs.setdefault("prog_name", "pccodec")
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            result = super().main(*args, standalone_mode=False, **kwargs)
+        except (Exception, click.Abort) as error:
+            if _debugging() and not isinstance(error, (click.ClickException, click.Abort)):
+                raise
+            sys.exit(_report(error))
+        # Without standalone mode click returns the code of an early exit, as after --help.
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("PCCODEC_DEBUG")) or logging.getLogger("pccodec").level == logging.DEBUG
+
+
+def _report(error: BaseException) -> int:
+    """Print one line for an error and give its exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        message, code = "interrupted", INTERRUPTED
+    elif isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "pccodec"
+        message, code = f"{error.format_message()} (see {path} --help)", error.exit_code
+    elif isinstance(error, click.ClickException):
+        message, code = error.format_message(), error.exit_code
+    elif isinstance(error, PccodecError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, MemoryError):
+        message, code = "not enough memory", 1
+    else:
+        detail = f"{type(error).__name__}: {error}"
+        message, code = f"unexpected {detail} (PCCODEC_DEBUG=1 shows where)", 1
+    click.echo(f"pccodec: error: {' '.join(message.split())}", err=True)
+    return code

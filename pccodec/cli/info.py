@@ -1,0 +1,112 @@
+"""``pccodec info``. Imports neither numpy nor torch: it answers at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from pccodec import container
+from pccodec.cli.streams import read_stream
+
+
+@click.command("info", short_help="Show what a stream holds, layer by layer.")
+@click.argument("source", metavar="IN")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info_command(source: str, as_json: bool) -> None:
+    """Show the header of the stream IN and its layers.
+
+    Cumulative bytes and bits per point count the header in; points are those of the whole cloud,
+    duplicates merged.
+    """
+    facts = describe(container.parse(read_stream(source)))
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _print_tables(facts)
+
+
+def describe(stream: container.Stream) -> dict[str, Any]:
+    """All facts of a stream as JSON types.
+
+    Sizes are in bytes, rates in bits per distinct point. ``layers`` hold one record each, with
+    ``bytes`` declared and ``bytes_here``, which is less in a cut stream.
+    """
+    header = stream.header
+    points = header.counts[0]
+    layers = []
+    for layer in stream.layers:
+        end = layer.offset + layer.length
+        layers.append(
+            {
+                "name": layer.spec.name,
+                "kind": "geometry" if layer.spec.kind == "G" else "latent rank",
+                "stride": layer.spec.stride,
+                "rank": layer.spec.rank or None,
+                "bytes": layer.length,
+                "bytes_here": len(layer.data),
+                "cumulative_bytes": end,
+                "cumulative_bpp": 8 * end / points,
+            }
+        )
+    return {
+        "format_version": container.FORMAT_VERSION,
+        "model_id": header.model_id.hex(),
+        "bit_depth": header.depth,
+        "points": points,
+        "counts": {str(1 << level): count for level, count in enumerate(header.counts)},
+        "origin": list(header.origin),
+        "voxel_size": header.scale,
+        "is_integer": header.is_integer,
+        "header_bytes": stream.header_size,
+        "bytes": stream.size,
+        "bytes_here": stream.header_size + stream.payload_arrived,
+        "trailing_bytes": stream.trailing,
+        "bpp": 8 * stream.size / points,
+        "is_complete": stream.complete,
+        "layers": layers,
+    }
+
+
+def _print_tables(facts: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = "integer" if facts["is_integer"] else f"voxels of {facts['voxel_size']:.9g}"
+    state = "complete" if facts["is_complete"] else f"cut, {facts['bytes_here']:,} bytes are here"
+    head = Table.grid(padding=(0, 2))
+    head.add_row("points", f"{facts['points']:,} in {facts['bit_depth']} bits an axis")
+    head.add_row("grid", f"{grid}, origin {' '.join(f'{x:.9g}' for x in facts['origin'])}")
+    head.add_row("nodes", ", ".join(f"{n:,} at stride {s}" for s, n in facts["counts"].items()))
+    head.add_row("model", facts["model_id"])
+    head.add_row("size", f"{facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp, {state}")
+    if facts["trailing_bytes"]:
+        head.add_row("", f"{facts['trailing_bytes']:,} bytes behind its end are no part of the stream")
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("", "layer", "stride", "rank", "bytes", "cumulative", "bpp", "here"):
+        table.add_column(title, justify="left" if title in ("layer", "here") else "right")
+    header_bytes = facts["header_bytes"]
+    bpp = 8 * header_bytes / facts["points"]
+    table.add_row("0", "header", "", "", f"{header_bytes:,}", f"{header_bytes:,}", f"{bpp:.4f}", "all")
+    for number, layer in enumerate(facts["layers"], 1):
+        table.add_row(
+            str(number),
+            layer["kind"],
+            str(layer["stride"]),
+            str(layer["rank"] or ""),
+            f"{layer['bytes']:,}",
+            f"{layer['cumulative_bytes']:,}",
+            f"{layer['cumulative_bpp']:.4f}",
+            _here(layer["bytes_here"], layer["bytes"]),
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(head)
+    console.print(table)
+
+
+def _here(arrived: int, declared: int) -> str:
+    if arrived == declared:
+        return "all"
+    return f"{arrived:,}" if arrived else "none"
