@@ -60,7 +60,12 @@ class Trainer:
             mask.rescale = config.rescale
         self.rate = LatentRate(config.model)
         self.parameters = [*self.model.parameters(), *self.rate.parameters()]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, betas=(0.9, 0.99))
+        # Scales must follow the latents at once: while they lag, rates are wrong and ranks die.
+        groups = [
+            {"params": list(self.model.parameters()), "speed": 1.0},
+            {"params": list(self.rate.parameters()), "speed": 8.0},
+        ]
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.99))
         self.masked = MaskedOptimizer(self.optimizer, _rank_parameters(self.model, self.rate))
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.steps, self.seconds = 0, 0.0
@@ -113,7 +118,7 @@ class Trainer:
         batch = draw_batch(self.cache, config.batch_blocks, config.batch_voxels, rng)
         state = self.states.draw(config.model.ranks, rng)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["speed"]
         outcome = run_step(
             self.model,
             self.rate,
