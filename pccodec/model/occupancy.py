@@ -39,7 +39,7 @@ MESSAGE = 8
 ACTIVATION_UNIT = 16
 """Activation 16 stands for 1.0 in the float twin."""
 ACTIVATION_MAX = 127
-BIAS_BITS = 8
+BIAS_BITS = 4
 """Biases are int32 multiples of ``2**-BIAS_BITS`` of the output's unit."""
 LOGIT_UNIT = 128
 """Logits are integers in units of 1/128 nat."""
@@ -71,7 +71,7 @@ class _Sum:
         """``parts``: weight int8 (K, H), shift int8 (H,), largest input."""
         scaled = [weight * np.exp2(-shift.astype(np.float64)) for weight, shift, _ in parts]
         # One bit more than the bias has: the half that rounding adds.
-        fraction = np.max([shift for _, shift, _ in parts], axis=0).clip(BIAS_BITS)
+        fraction = np.max([shift.astype(np.float64) for _, shift, _ in parts], axis=0).clip(BIAS_BITS)
         offset = bias * 2.0**-BIAS_BITS
         bound = np.abs(offset) + 0.5
         for weight, (_, _, largest) in zip(scaled, parts, strict=True):

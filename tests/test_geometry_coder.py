@@ -1,0 +1,87 @@
+"""The coder of the geometry layers: round trips and every prefix of a small layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pccodec.entropy.geometry import LevelContext, decode_level, encode_level
+from pccodec.errors import PccodecError
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.sparse import neighbors as maps
+from tests.test_occupancy import random_tensors, sphere
+
+NETWORK = OccupancyNetwork.from_tensors(random_tensors(0, largest=30))
+
+
+def _context(level: int = 0) -> tuple[LevelContext, np.ndarray]:
+    neighbors, occupancy = sphere()
+    children = int(np.unpackbits(occupancy).sum())
+    return LevelContext(neighbors, level, {level: children, level + 1: len(occupancy)}), occupancy
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 5])
+def test_round_trip(level: int) -> None:
+    context, occupancy = _context(level)
+    data = encode_level(NETWORK, context, occupancy)
+    decoded, known = decode_level(NETWORK, context, data, complete=True)
+    np.testing.assert_array_equal(decoded, occupancy)
+    assert (known == 255).all()
+
+
+def test_every_prefix_gives_right_bits_and_more_bytes_more_bits() -> None:
+    context, occupancy = _context()
+    data = encode_level(NETWORK, context, occupancy)
+    told = []
+    for cut in range(0, len(data) + 1, 3):
+        decoded, known = decode_level(NETWORK, context, data[:cut], complete=False)
+        np.testing.assert_array_equal(decoded, occupancy & known)
+        told.append(int(np.unpackbits(known).sum()))
+    assert told == sorted(told)
+    assert told[0] < 0.01 * 8 * len(occupancy) and told[-1] > 0.99 * 8 * len(occupancy)
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
+@settings(max_examples=25, deadline=None)
+def test_any_occupancy_of_scattered_nodes(seed: int, count: int) -> None:
+    occupancy = np.random.default_rng(seed).integers(1, 256, count).astype(np.uint8)
+    context = LevelContext(maps.root_map(count), 3, {4: count})
+    data = encode_level(NETWORK, context, occupancy)
+    np.testing.assert_array_equal(decode_level(NETWORK, context, data, complete=True)[0], occupancy)
+    for cut in range(len(data)):
+        decoded, known = decode_level(NETWORK, context, data[:cut], complete=False)
+        np.testing.assert_array_equal(decoded, occupancy & known)
+
+
+def test_the_last_bit_of_an_otherwise_empty_node_is_free() -> None:
+    count = 500
+    occupancy = np.full(count, 128, dtype=np.uint8)
+    mixed = np.full(count, 129, dtype=np.uint8)
+    context = LevelContext(maps.root_map(count), 3, {4: count})
+    certain = len(encode_level(NETWORK, context, occupancy))
+    mixed[:] = 1
+    assert certain < len(encode_level(NETWORK, context, mixed))
+
+
+@given(data=st.binary(max_size=80))
+@settings(max_examples=30, deadline=None)
+def test_damaged_layers_end_in_garbage_or_a_clear_error(data: bytes) -> None:
+    context, occupancy = _context()
+    try:
+        decoded, _ = decode_level(NETWORK, context, data, complete=True)
+        assert decoded.shape == occupancy.shape
+    except PccodecError:
+        pass
+
+
+def test_statistics_use_only_what_the_decoder_has() -> None:
+    neighbors, occupancy = sphere()
+    everything = LevelContext(neighbors, 5, {level: 7 ** (8 - level) for level in range(9)})
+    decoder = LevelContext(neighbors, 5, {level: 7 ** (8 - level) for level in (0, 1, 2, 3, 6, 7, 8)})
+    np.testing.assert_array_equal(everything.statistics, decoder.statistics)
+    assert everything.statistics.min() >= 0 and everything.statistics.max() <= 127
+    sparser = LevelContext(neighbors, 0, {0: len(occupancy), 1: len(occupancy)})
+    denser = LevelContext(neighbors, 0, {0: 5 * len(occupancy), 1: len(occupancy)})
+    assert (sparser.statistics != denser.statistics).any()

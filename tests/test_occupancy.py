@@ -1,0 +1,189 @@
+"""The integer context network against an independent 64-bit integer reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pccodec.errors import ModelError
+from pccodec.model import occupancy
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.sparse import neighbors as maps
+from pccodec.voxels import morton
+from pccodec.voxels.octree import Octree
+
+SIZES = {"near": 8, "wide": 16, "hidden": 24, "mixed": 12}
+
+
+def random_tensors(seed: int, largest: int = 127) -> dict[str, np.ndarray]:
+    """Tensors of a small network with weights up to ±largest."""
+    rng = np.random.default_rng(seed)
+    near, wide, hidden, mixed = SIZES.values()
+    shapes = {
+        "presence": (27, near),
+        "statistics": (occupancy.STATISTICS, near),
+        "wide": (27 * near, wide),
+        "start": (27 * wide, hidden),
+        "bits": (7, 27, hidden),
+        "message": (8, hidden, 8),
+        "own": (8, hidden, mixed),
+        "around": (8, 216, mixed),
+        "deep": (8, mixed, mixed),
+        "logit": (8, mixed, 1),
+    }
+    tensors = {}
+    for name, shape in shapes.items():
+        binary = name in ("presence", "bits")
+        outputs = shape[:-2] + shape[-1:]
+        tensors[f"{name}.weight"] = rng.integers(-largest, largest + 1, shape).astype(np.int8)
+        tensors[f"{name}.shift"] = rng.integers(0, 2, outputs).astype(np.int8) + np.int8(0 if binary else 4)
+        if name not in ("statistics", "bits", "own"):
+            tensors[f"{name}.bias"] = rng.integers(-(2**10), 2**10, outputs).astype(np.int32)
+    tensors["hidden.bias"] = rng.integers(-(2**9), 2**9, (8, hidden)).astype(np.int32)
+    return {"geometry." + name: value for name, value in tensors.items()}
+
+
+def sphere(radius: float = 9.5, bits: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbour map and occupancy that lead to the voxels of a rough sphere."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.arange(1 << bits)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    distance = np.linalg.norm(grid - (1 << bits) / 2, axis=1) + rng.normal(0, 0.3, len(grid))
+    codes = np.sort(morton.encode(grid[np.abs(distance - radius) < 0.8]))
+    octree = Octree.build(codes, bits)
+    neighbors = maps.root_map()
+    for level in range(bits - 1, 0, -1):
+        neighbors = maps.child_map(neighbors, octree.occupancy[level])
+    return neighbors, octree.occupancy[0]
+
+
+def reference(
+    tensors: dict[str, np.ndarray], neighbors: np.ndarray, statistics: np.ndarray, bits: np.ndarray
+) -> np.ndarray:
+    """P(1) · 2**16 (n, 8) in 64-bit integers with explicit shifts, one dense gather a layer."""
+    t = {name.removeprefix("geometry."): value.astype(np.int64) for name, value in tensors.items()}
+    count, fine = len(neighbors), 30
+
+    def total(*terms: tuple[np.ndarray, np.ndarray, np.ndarray], bias: np.ndarray) -> np.ndarray:
+        acc = bias << (fine - occupancy.BIAS_BITS)
+        for x, weight, shift in terms:
+            acc = acc + ((x @ weight) << (fine - shift))
+        return (acc + (1 << (fine - 1))) >> fine
+
+    def act(x: np.ndarray) -> np.ndarray:
+        return np.clip(x, 0, 127)
+
+    def around(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, np.zeros((1, x.shape[1]), dtype=np.int64)])[neighbors].reshape(count, -1)
+
+    present = (neighbors < count).astype(np.int64)
+    described = np.repeat(statistics[None], count, axis=0)
+    near = act(
+        total(
+            (present, t["presence.weight"], t["presence.shift"]),
+            (described, t["statistics.weight"], t["statistics.shift"]),
+            bias=t["presence.bias"],
+        )
+    )
+    wide = act(total((around(near), t["wide.weight"], t["wide.shift"]), bias=t["wide.bias"]))
+    out = np.empty((count, 8), dtype=np.int64)
+    for j in range(8):
+        seen = [(around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)]
+        hidden = act(
+            total(
+                (around(wide), t["start.weight"], t["start.shift"]), *seen, bias=t["start.bias"] + t["hidden.bias"][j]
+            )
+        )
+        message = act(total((hidden, t["message.weight"][j], t["message.shift"][j]), bias=t["message.bias"][j]))
+        mixed = act(
+            total(
+                (hidden, t["own.weight"][j], t["own.shift"][j]),
+                (around(message), t["around.weight"][j], t["around.shift"][j]),
+                bias=t["around.bias"][j],
+            )
+        )
+        deep = act(total((mixed, t["deep.weight"][j], t["deep.shift"][j]), bias=t["deep.bias"][j]))
+        logit = total((deep, t["logit.weight"][j], t["logit.shift"][j]), bias=t["logit.bias"][j])[:, 0]
+        out[:, j] = occupancy.PROBABILITY[np.clip(logit, -2047, 2047) + 2047]
+    return out
+
+
+def integer_network(
+    tensors: dict[str, np.ndarray], neighbors: np.ndarray, statistics: np.ndarray, bits: np.ndarray
+) -> np.ndarray:
+    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics)
+    out = np.empty((len(neighbors), 8), dtype=np.int64)
+    for j in range(8):
+        for block, p_one in state.probabilities():
+            out[block, j] = p_one
+        if j < 7:
+            state.observe(bits[:, j].astype(np.uint8))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_the_integer_reference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    neighbors, _ = sphere()
+    bits = rng.integers(0, 2, (len(neighbors), 8))
+    statistics = rng.integers(0, 128, occupancy.STATISTICS)
+    tensors = random_tensors(seed)
+    got = integer_network(tensors, neighbors, statistics, bits)
+    np.testing.assert_array_equal(got, reference(tensors, neighbors, statistics, bits))
+    assert len(np.unique(got)) > 50
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_equals_the_reference_where_all_weights_are_extreme(sign: int) -> None:
+    neighbors, _ = sphere()
+    bits = np.ones((len(neighbors), 8), dtype=np.int64)
+    statistics = np.full(occupancy.STATISTICS, 127)
+    tensors = {
+        name: np.full_like(value, sign * 127) if name.endswith(".weight") else value
+        for name, value in random_tensors(3).items()
+    }
+    got = integer_network(tensors, neighbors, statistics, bits)
+    np.testing.assert_array_equal(got, reference(tensors, neighbors, statistics, bits))
+
+
+def test_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    neighbors, occupied = sphere()
+    bits = (occupied[:, None] >> np.arange(8)) & 1
+    statistics = np.arange(occupancy.STATISTICS)
+    tensors = random_tensors(5)
+    whole = integer_network(tensors, neighbors, statistics, bits)
+    monkeypatch.setattr(occupancy, "_BLOCK", 37)
+    np.testing.assert_array_equal(integer_network(tensors, neighbors, statistics, bits), whole)
+
+
+def test_refuses_weights_whose_sums_could_be_inexact() -> None:
+    tensors = random_tensors(1)
+    tensors["geometry.start.weight"] = np.full_like(tensors["geometry.start.weight"], 127)
+    tensors["geometry.start.shift"] = np.full_like(tensors["geometry.start.shift"], 20)
+    with pytest.raises(ModelError):
+        OccupancyNetwork.from_tensors(tensors)
+
+
+@pytest.mark.parametrize("name", ["wide.weight", "logit.shift", "hidden.bias"])
+def test_refuses_tensors_that_do_not_fit(name: str) -> None:
+    tensors = random_tensors(1)
+    tensors["geometry." + name] = tensors["geometry." + name][..., :-1]
+    with pytest.raises(ModelError):
+        OccupancyNetwork.from_tensors(tensors)
+    del tensors["geometry." + name]
+    with pytest.raises(ModelError):
+        OccupancyNetwork.from_tensors(tensors)
+
+
+def test_tensors_round_trip_and_others_are_ignored() -> None:
+    tensors = random_tensors(2)
+    kept = OccupancyNetwork.from_tensors({**tensors, "synthesis.weight": np.zeros(3)}).to_tensors()
+    assert kept.keys() == tensors.keys()
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(kept[name], value)
+
+
+def test_probability_table_is_symmetric_and_positive() -> None:
+    table = occupancy.PROBABILITY.astype(np.int64)
+    assert table.min() >= 1 and table.max() <= 65535
+    assert (np.diff(table) >= 0).all()
+    assert (np.abs(table + table[::-1] - 65536) <= 1).all()
