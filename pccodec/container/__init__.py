@@ -9,7 +9,7 @@ from pccodec.container.layout import (
     layer_specs,
     point_budget,
 )
-from pccodec.container.stream import Layer, Stream, level_check, pack, parse, truncate
+from pccodec.container.stream import Layer, Stream, level_check, pack, pack_header, parse, truncate
 
 __all__ = [
     "FORMAT_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "layer_specs",
     "level_check",
     "pack",
+    "pack_header",
     "parse",
     "point_budget",
     "truncate",

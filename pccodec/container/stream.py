@@ -117,10 +117,18 @@ def pack(header: Header, payloads: Sequence[bytes]) -> bytes:
     specs = header.layers
     if len(payloads) != len(specs):
         raise StreamError(f"{len(payloads)} payloads for {len(specs)} layers")
+    for spec, payload in zip(specs, payloads, strict=True):
+        if len(payload) > header.max_length(spec):
+            raise StreamError(f"layer {spec.name} is too long: {len(payload)} bytes")
     payloads = list(payloads)
     missing = header.counts[0] - point_budget(sum(map(len, payloads)))
     if missing > 0:
         payloads[-1] += bytes(-(-missing // POINTS_PER_BYTE))
+    return b"".join((pack_header(header, [len(payload) for payload in payloads]), *payloads))
+
+
+def pack_header(header: Header, lengths: Sequence[int]) -> bytes:
+    """The header's bytes, checksum included, for layers of the given lengths (not checked)."""
     fields = BitWriter()
     fields.write(0, 3)  # tiles, two reserved flags
     fields.write(_grid_mode(header), 2)
@@ -129,11 +137,9 @@ def pack(header: Header, payloads: Sequence[bytes]) -> bytes:
         if level < header.depth:
             fields.write(count, 4)
     _write_counts(fields, header)
-    lengths = LengthCoder()
-    for spec, payload in zip(specs, payloads, strict=True):
-        if len(payload) > header.max_length(spec):
-            raise StreamError(f"layer {spec.name} is too long: {len(payload)} bytes")
-        lengths.write(fields, len(payload), spec.rank)
+    coder = LengthCoder()
+    for spec, length in zip(header.layers, lengths, strict=True):
+        coder.write(fields, length, spec.rank)
     head = b"".join(
         (
             MAGIC,
@@ -144,7 +150,7 @@ def pack(header: Header, payloads: Sequence[bytes]) -> bytes:
             bytes(header.checks),
         )
     )
-    return b"".join((head, _header_crc(head), *payloads))
+    return head + _header_crc(head)
 
 
 def parse(data: Buffer) -> Stream:
