@@ -165,6 +165,10 @@ def measure_curve(
         inner_cuts: cuts besides the layer ends.
         on_progress: called after each cut with the number of cuts done and of all cuts.
 
+    Returns:
+        The curve. Errors are against the input points, so those of a float cloud include what
+        voxelization loses.
+
     Raises:
         PccodecError: the cloud cannot be encoded.
     """

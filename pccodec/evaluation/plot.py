@@ -106,15 +106,17 @@ def _draw_panel(
         linewidth=1.6,
         zorder=3,
     )
-    axis.plot(
-        [cut.bpp for cut in ends],
-        [_quality(cut, metric) for cut in ends],
-        linestyle="none",
-        marker="o",
-        markersize=3.5,
-        color=_CODEC_COLOUR,
-        zorder=4,
-    )
+    for is_geometry, size in ((True, 4.0), (False, 2.2)):
+        marked = [cut for cut in ends if cut.layer.startswith("G") is is_geometry]
+        axis.plot(
+            [cut.bpp for cut in marked],
+            [_quality(cut, metric) for cut in marked],
+            linestyle="none",
+            marker="o",
+            markersize=size,
+            color=_CODEC_COLOUR,
+            zorder=4,
+        )
     low, high = min(q for _, q in shown), max(q for _, q in shown)
     top = high + 0.16 * (high - low) + 0.5
     bottom = low - 1.5
@@ -182,10 +184,10 @@ def _name_geometry_layers(axis: Axes, curve: RdCurve, metric: Metric) -> None:
 
 
 def _legend(styles: dict[str, tuple[str, str]]) -> list[Line2D]:
-    own = Line2D([], [], color=_CODEC_COLOUR, linewidth=1.6, marker="o", markersize=3.5)
-    own.set_label(f"{CODEC_NAME} (one file, cut)")
+    own = Line2D([], [], color=_CODEC_COLOUR, linewidth=1.6, marker="o", markersize=4)
+    own.set_label(f"{CODEC_NAME} (one file)")
     others = [
-        Line2D([], [], label=f"{_DISPLAY_NAMES.get(codec, codec)} (a file per point)", **_marks(*style))
+        Line2D([], [], label=f"{_DISPLAY_NAMES.get(codec, codec)} (a file each)", **_marks(*style))
         for codec, style in styles.items()
     ]
     return [own, *others]
