@@ -47,10 +47,10 @@ def realistic() -> tuple[Header, list[bytes]]:
 def headers(draw: st.DrawFn) -> Header:
     depth = draw(st.integers(1, 21))
     known = min(4, depth)
-    counts = [draw(st.integers(1, min(1 << 20, 8 ** (depth - known + 1))))]
+    counts = [draw(st.integers(1, min(1 << 18, 8 ** (depth - known + 1))))]
     for _ in range(known - 1):
         above = counts[0]
-        counts.insert(0, draw(st.integers(above, min(8 * above, 1 << 20))))
+        counts.insert(0, draw(st.integers(above, min(8 * above, 1 << 18))))
     ranks = tuple(draw(st.integers(0, 15)) if level < depth else 0 for level in (3, 2, 1))
     is_integer = draw(st.booleans())
     axis = st.integers(-(2**53), 2**53) if is_integer else st.floats(-1e9, 1e9)
@@ -242,8 +242,8 @@ def test_clouds_beyond_the_point_budget_are_padded() -> None:
 def test_point_budget_follows_the_arrived_bytes() -> None:
     data = pack(*realistic())
     head = parse(data).header_size
-    assert parse(data[:head]).point_budget == 1 << 20
-    assert parse(data[: head + 100]).point_budget == (1 << 20) + 51200
+    assert parse(data[:head]).point_budget == 1 << 18
+    assert parse(data[: head + 100]).point_budget == (1 << 18) + 51200
 
 
 def test_max_nodes() -> None:

@@ -17,12 +17,12 @@ RANK_LEVELS = (3, 2, 1)
 
 MAX_RANKS = 15
 
-POINT_FLOOR = 1 << 20
+POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
 
 
 def point_budget(size: int) -> int:
-    """Points that ``size`` bytes of payload may stand for: 2**20 + 512 a byte.
+    """Points that ``size`` bytes of payload may stand for: 2**18 + 512 a byte.
 
     A header may not claim more points than its declared payload allows (``pack``
     appends zero bytes where a cloud compresses better than that, below 0.016 bits
