@@ -10,7 +10,7 @@ from pccodec.cli.group import LazyCommand, LazyGroup
 
 _COMMANDS = {
     "encode": LazyCommand("pccodec.cli.encode:encode_command", "Compress a point cloud."),
-    "decode": LazyCommand("pccodec.cli.decode:decode_command", "Restore a cloud from a stream, whole or cut."),
+    "decode": LazyCommand("pccodec.cli.decode:decode_command", "Restore a cloud from a stream."),
     "truncate": LazyCommand("pccodec.cli.truncate:truncate_command", "Cut a stream to a size."),
     "info": LazyCommand("pccodec.cli.info:info_command", "Show what a stream holds, layer by layer."),
     "eval": LazyCommand("pccodec.cli.eval:eval_command", "Measure rate and distortion over many cuts."),
@@ -33,6 +33,7 @@ Exit codes:
 
 
 @click.group(
+    "pccodec",
     cls=LazyGroup,
     commands_by_name=_COMMANDS,
     epilog=_EPILOG,

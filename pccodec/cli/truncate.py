@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 @click.command("truncate", short_help="Cut a stream to a size.")
 @click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT", help='Cut stream to write, "-": standard output.')
+@click.option("-o", "--output", required=True, metavar="OUT", help='Stream to write, "-": standard output.')
 @click.option("--bytes", "max_bytes", type=click.IntRange(0), help="Keep at most so many bytes.")
 @click.option("--layers", type=click.IntRange(0), help="Keep the first so many layers.")
-@click.option("--bpp", type=click.FloatRange(0), help="Keep at most so many bits per point of the whole cloud.")
+@click.option("--bpp", type=click.FloatRange(0), help="Keep at most so many bits per point.")
 def truncate_command(
     source: str, output: str, max_bytes: int | None, layers: int | None, bpp: float | None
 ) -> None:
