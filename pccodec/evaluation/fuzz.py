@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def overwrite(streams: Sequence[bytes], source: np.random.Generator) -> bytes:
     """Overwrite a run of bytes with noise, zeros or ones."""
     data = bytearray(_any(streams, source))
     start = int(source.integers(len(data)))
-    size = int(min(len(data) - start, source.integers(1, 200)))
+    size = min(len(data) - start, int(source.integers(1, 200)))
     data[start : start + size] = (source.bytes(size), bytes(size), b"\xff" * size)[source.integers(3)]
     return bytes(data)
 
@@ -144,7 +145,7 @@ def forge(streams: Sequence[bytes], source: np.random.Generator) -> bytes:
     return data
 
 
-def _claims(header: container.Header, source: np.random.Generator) -> dict[str, object]:
+def _claims(header: container.Header, source: np.random.Generator) -> dict[str, Any]:
     """Some fields of a header with other values; not all go together."""
     depth = header.depth
     if source.integers(4) == 0:
@@ -159,7 +160,7 @@ def _claims(header: container.Header, source: np.random.Generator) -> dict[str, 
             counts[level] = above
             above = int(above * source.choice([1, 2, 4, 8]))
     ranks = tuple(int(source.integers(16)) if level < depth else 0 for level in (3, 2, 1))
-    claims: dict[str, object] = {"depth": depth, "checks": checks, "counts": tuple(counts)}
+    claims: dict[str, Any] = {"depth": depth, "checks": checks, "counts": tuple(counts)}
     claims["ranks"] = ranks if source.integers(2) else header.ranks
     if source.integers(4) == 0:
         claims |= {"origin": (0.0, -1e300, 1e300), "scale": 1e300, "is_integer": False}
@@ -167,7 +168,7 @@ def _claims(header: container.Header, source: np.random.Generator) -> dict[str, 
 
 
 def _any(streams: Sequence[bytes], source: np.random.Generator) -> bytes:
-    return streams[source.integers(len(streams))]
+    return streams[int(source.integers(len(streams)))]
 
 
 def try_streams(streams: Sequence[bytes], seeds: Sequence[int]) -> Report:
