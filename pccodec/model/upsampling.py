@@ -21,7 +21,7 @@ class Latent:
     """Ranks of a level as they arrived.
 
     Attributes:
-        symbols: integers (n, K), zero where nothing arrived.
+        symbols: integers (n, k), k ≤ K, zero where nothing arrived.
         active: int64 (n,), how many ranks of each node arrived.
     """
 
@@ -52,6 +52,7 @@ class Known:
         counts: nodes by level, as far as known.
         latents: ranks that arrived, by level.
         partial: known part of the children of the finest exact level.
+        budget: most nodes that a level may be upsampled to.
     """
 
     codes: dict[int, np.ndarray]
@@ -59,6 +60,7 @@ class Known:
     counts: Mapping[int, int]
     latents: dict[int, Latent] = field(default_factory=dict)
     partial: Partial | None = None
+    budget: int = 1 << 62
 
     @property
     def finest(self) -> int:
@@ -81,13 +83,14 @@ def start_level(known: Known) -> int:
 
 
 def select_children(
-    logits: np.ndarray, count: int | None, partial: Partial | None, every_node: bool
+    logits: np.ndarray, count: int | None, most: int, partial: Partial | None, every_node: bool
 ) -> np.ndarray:
     """Occupancy of the most probable children.
 
     Args:
         logits: (n, 8).
         count: children to keep; if unknown, as many as are expected.
+        most: upper limit on children, of which certain ones are exempt.
         partial: child bits that are known; they are kept as they are.
         every_node: whether each node is known to have a child.
 
@@ -114,7 +117,7 @@ def select_children(
         score[occupied] = np.inf
     flat = score.reshape(-1)
     forced = int((flat > 5e3).sum())
-    count = min(max(count, forced, 1), int((flat > -np.inf).sum()))
+    count = min(max(min(count, most), forced, 1), int((flat > -np.inf).sum()))
     chosen = np.zeros(flat.shape, dtype=bool)
     chosen[np.argpartition(-flat, count - 1)[:count]] = True
     return octree.pack(chosen.reshape(-1, 8))
@@ -140,11 +143,13 @@ class Upsampler:
         self, context: Tensor, neighbors: Tensor, level: int, latent: Latent | None
     ) -> tuple[Tensor, Tensor]:
         """Child logits (n, 8) and features (n, C) of a level from its context and ranks."""
+        network = self._synthesis.level(level)
         y_hat, active = None, torch.zeros(len(context), dtype=torch.int64)
-        if latent is not None:
-            y_hat = torch.from_numpy(latent.symbols.astype(np.float32))
+        if latent is not None and network.mask is not None:
+            y_hat = torch.zeros(len(context), network.mask.features)
+            y_hat[:, : latent.symbols.shape[1]] = torch.from_numpy(latent.symbols)
             active = torch.from_numpy(latent.active)
-        out: tuple[Tensor, Tensor] = self._synthesis.level(level)(context, neighbors, y_hat, active)
+        out: tuple[Tensor, Tensor] = network(context, neighbors, y_hat, active)
         return out
 
     def inherit(self, level: int, features: Tensor, occupancy: np.ndarray) -> Tensor:
@@ -171,6 +176,7 @@ class Upsampler:
                 occupancy = select_children(
                     logits.numpy(),
                     known.counts.get(level - 1),
+                    known.budget,
                     known.partial if at_finest else None,
                     every_node=at_finest,
                 )

@@ -1,0 +1,8 @@
+"""The codec: points to stream and back."""
+
+from __future__ import annotations
+
+from pccodec.codec.decoder import decode
+from pccodec.codec.encoder import encode
+
+__all__ = ["decode", "encode"]

@@ -1,0 +1,19 @@
+"""What the check value of a geometry layer covers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pccodec.container import level_check
+
+
+def geometry_check(symbols: np.ndarray | None, occupancy: np.ndarray) -> int:
+    """Check value 0…255 of ``G_l``: the ranks of level l+1, rank by rank, then the child bits.
+
+    Args:
+        symbols: int8 (n, K) of the nodes of ``X_{l+1}``, or None without ranks.
+        occupancy: uint8 (n,).
+    """
+    if symbols is None or symbols.shape[1] == 0:
+        return level_check(np.ascontiguousarray(occupancy))
+    return level_check(np.ascontiguousarray(symbols.T), np.ascontiguousarray(occupancy))

@@ -1,0 +1,85 @@
+"""Encoder: points to one embedded stream."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pccodec import container
+from pccodec.codec.checks import geometry_check
+from pccodec.container import Header
+from pccodec.entropy.geometry import LevelContext, encode_level
+from pccodec.errors import InputError
+from pccodec.model import store
+from pccodec.model.config import LATENT_LEVELS
+from pccodec.sparse.neighbors import child_map, root_map
+from pccodec.voxels.grid import voxelize
+from pccodec.voxels.octree import Octree
+
+
+def encode(
+    points: ArrayLike,
+    *,
+    voxel_size: float | None = None,
+    bits: int | None = None,
+    model: str | None = None,
+    ranks: tuple[int, int, int] | None = None,
+) -> bytes:
+    """Encode points into one stream that may be cut after any byte behind its header.
+
+    Args:
+        points: (n, 3), any real dtype. Integer coordinates are kept exactly; others are
+            put on a grid. Points that share a voxel are merged.
+        voxel_size: edge of a voxel in units of the input.
+        bits: bits an axis, instead of ``voxel_size``.
+        model: name of a model or path of its file; None for the default.
+        ranks: most latent ranks at strides 8, 4 and 2; None lets the encoder send those
+            that are worth their bytes.
+
+    Raises:
+        InputError: the points cannot be encoded.
+        ModelError: the model is missing.
+    """
+    grid, codes, _ = voxelize(points, voxel_size=voxel_size, bits=bits)
+    loaded = store.load(model or store.DEFAULT)
+    if ranks is not None and any(k > loaded.config.ranks[l] for l, k in zip(LATENT_LEVELS, ranks, strict=True)):
+        most = ",".join(str(loaded.config.ranks[level]) for level in LATENT_LEVELS)
+        raise InputError(f"the model {loaded.name} has no more than {most} ranks at strides 8, 4, 2")
+    tree = Octree.build(codes, grid.bits)
+    maps = [root_map()]
+    for level in range(grid.bits - 1, 0, -1):
+        maps.insert(0, child_map(maps[0], tree.occupancy[level]))
+    # Level 0 has no map: voxels have no children.
+    maps.insert(0, np.empty((0, 27), dtype=np.int32))
+    counts = {level: len(nodes) for level, nodes in enumerate(tree.codes)}
+    geometry = [
+        encode_level(loaded.geometry, LevelContext(maps[level + 1], level, counts), tree.occupancy[level])
+        for level in range(grid.bits)
+    ]
+    latents = {}
+    if ranks is None or any(ranks):
+        # The networks, and with them torch, are loaded only for clouds that may have ranks.
+        from pccodec.codec.latents import analyse
+
+        latents = analyse(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
+    k3, k2, k1 = (latents[level].symbols.shape[1] if level in latents else 0 for level in LATENT_LEVELS)
+    header = Header(
+        depth=grid.bits,
+        counts=tuple(counts[level] for level in range(min(4, grid.bits))),
+        checks=tuple(
+            geometry_check(
+                latents[level + 1].symbols if level + 1 in latents else None, tree.occupancy[level]
+            )
+            for level in range(grid.bits)
+        ),
+        ranks=(k3, k2, k1),
+        model_id=loaded.id,
+        origin=grid.origin,
+        scale=grid.scale,
+        is_integer=grid.is_integer,
+    )
+    payloads = [
+        geometry[spec.level] if spec.kind == "G" else latents[spec.level].payloads[spec.rank - 1]
+        for spec in header.layers
+    ]
+    return container.pack(header, payloads)

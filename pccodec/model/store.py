@@ -1,0 +1,146 @@
+"""Model files: ``NAME.safetensors`` with all tensors, found by name or by the id in a stream.
+
+One file holds the autoencoder (``analysis.*``, ``synthesis.*``, fp16), the integer
+context network of the geometry layers (``geometry.*``) and the frequency tables
+of the ranks (``ranks.*``). Its id is the first 8 bytes of its SHA-256. The
+shape of the networks stands in ``NAME.json`` beside the training recipe and in
+the file's one metadata key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pccodec.errors import ModelError
+from pccodec.model.config import LATENT_LEVELS, ModelConfig
+from pccodec.model.occupancy import OccupancyNetwork
+
+if TYPE_CHECKING:
+    from pccodec.model.autoencoder import Autoencoder
+
+DEFAULT = "dense1"
+SUFFIX = ".safetensors"
+_METADATA_KEY = "config"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model; its parts are built when first used.
+
+    Attributes:
+        name: file name without suffix.
+        id: first 8 bytes of the file's SHA-256.
+        config: shape of the autoencoder.
+        tensors: all tensors of the file, by name.
+    """
+
+    name: str
+    id: bytes
+    config: ModelConfig
+    tensors: Mapping[str, np.ndarray]
+
+    @cached_property
+    def geometry(self) -> OccupancyNetwork:
+        """Integer context network of the geometry layers; needs no torch."""
+        return OccupancyNetwork.from_tensors(self.tensors)
+
+    @cached_property
+    def rank_tables(self) -> dict[int, np.ndarray]:
+        """Frequency tables uint32 (K, contexts, symbols) of the ranks, by level."""
+        return {
+            level: self.tensors[f"ranks.{level}"].astype(np.uint32)
+            for level in LATENT_LEVELS
+            if f"ranks.{level}" in self.tensors
+        }
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """Analysis and synthesis transforms in fp32; imports torch."""
+        import torch
+
+        from pccodec.model.autoencoder import Autoencoder
+
+        network = Autoencoder(self.config)
+        state = {
+            name: torch.from_numpy(value.astype(np.float32))
+            for name, value in self.tensors.items()
+            if name.startswith(("analysis.", "synthesis."))
+        }
+        network.load_state_dict(state)
+        return network.eval()
+
+
+def save(file: Path, config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Write a model file and return its id; equal content gives equal bytes."""
+    from safetensors.numpy import save_file
+
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    # A second metadata key would be written in random order and change the hash.
+    save_file(ordered, file, metadata={_METADATA_KEY: json.dumps(config.to_json(), sort_keys=True)})
+    return _file_id(file)
+
+
+def folders() -> list[Path]:
+    """Where models are looked for: $PCCODEC_MODELS, the source tree, the installation."""
+    own = os.environ.get("PCCODEC_MODELS")
+    source = Path(__file__).parents[2] / "models"
+    installed = Path(sys.prefix) / "share" / "pccodec" / "models"
+    return [Path(own), source, installed] if own else [source, installed]
+
+
+def load(name: str = DEFAULT) -> Model:
+    """The model of a name, or of a path that ends in ``.safetensors``.
+
+    Raises:
+        ModelError: no such model, or the file is no model.
+    """
+    if name.endswith(SUFFIX):
+        return _load(Path(name))
+    for folder in folders():
+        if (folder / (name + SUFFIX)).is_file():
+            return _load(folder / (name + SUFFIX))
+    raise ModelError(f"no model {name!r} in {', '.join(map(str, folders()))}; set PCCODEC_MODELS to its folder")
+
+
+def load_by_id(wanted: bytes) -> Model:
+    """The model whose id stands in a stream.
+
+    Raises:
+        ModelError: none of the models at hand has it.
+    """
+    for folder in folders():
+        for file in sorted(folder.glob("*" + SUFFIX)):
+            if _file_id(file) == wanted:
+                return _load(file)
+    raise ModelError(
+        f"this stream needs the model {wanted.hex()}, which is in none of "
+        f"{', '.join(map(str, folders()))}; set PCCODEC_MODELS to its folder"
+    )
+
+
+@lru_cache(maxsize=8)
+def _file_id(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()[:8]
+
+
+@lru_cache(maxsize=2)
+def _load(file: Path) -> Model:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            config = ModelConfig.from_json(json.loads(opened.metadata()[_METADATA_KEY]))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{file} is not a pccodec model: {error}") from error
+    return Model(file.stem, _file_id(file), config, tensors)

@@ -1,0 +1,63 @@
+"""From a checkpoint to a model file: averaged weights, counted rank tables, the geometry network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pccodec.codec.latents import analyse
+from pccodec.entropy.ranks import CONTEXTS, LIMIT, SYMBOLS, contexts, tables_from_counts
+from pccodec.model import store
+from pccodec.model.config import LATENT_LEVELS, ModelConfig
+from pccodec.model.store import Model
+from pccodec.training.batches import make_batch
+
+
+def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Frequency tables of all ranks, counted on training blocks.
+
+    Args:
+        model: the model; its own tables are not used.
+        blocks: sorted Morton codes, uint64, of blocks that are not held out.
+
+    Returns:
+        ``ranks.L``: uint32 (K, CONTEXTS, SYMBOLS) for each latent level.
+    """
+    ranks = model.config.ranks
+    counts = {level: np.zeros((ranks[level], CONTEXTS, SYMBOLS)) for level in LATENT_LEVELS}
+    uniform = {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
+    blank = replace(model, tensors={**model.tensors, **uniform})
+    k3, k2, k1 = (ranks[level] for level in LATENT_LEVELS)
+    for block in blocks:
+        batch = make_batch([block])
+        found = analyse(batch.tree, batch.maps, blank, (k3, k2, k1), [1] * batch.tree.depth)
+        for level, layers in found.items():
+            for rank in range(ranks[level]):
+                rows = contexts(batch.maps[level], layers.symbols[:, :rank])
+                np.add.at(counts[level][rank], (rows, layers.symbols[:, rank].astype(np.int64) + LIMIT), 1)
+    return {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
+
+
+def release(
+    checkpoint: Path, geometry: Mapping[str, np.ndarray], blocks: Iterable[np.ndarray], file: Path
+) -> bytes:
+    """Write the model file of a training checkpoint and return its id.
+
+    Args:
+        checkpoint: ``checkpoint.pt`` of a run.
+        geometry: tensors of the geometry network, ``geometry.*``.
+        blocks: training blocks on which the rank tables are counted.
+        file: ``NAME.safetensors`` to write.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    config = ModelConfig.from_json(state["config"]["model"])
+    tensors: dict[str, np.ndarray] = {
+        name: value.to(torch.float16).numpy() for name, value in state["average"].items()
+    }
+    tensors |= {name: value for name, value in geometry.items() if name.startswith("geometry.")}
+    model = Model(file.stem, b"", config, tensors)
+    return store.save(file, config, {**tensors, **count_rank_tables(model, blocks)})
