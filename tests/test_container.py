@@ -239,11 +239,11 @@ def test_clouds_beyond_the_point_budget_are_padded() -> None:
     assert [layer.data for layer in stream.layers[:-1]] == payloads[:-1]
 
 
-def test_point_budget_follows_the_arrived_bytes() -> None:
+def test_node_budget_follows_the_arrived_bytes() -> None:
     data = pack(*realistic())
     head = parse(data).header_size
-    assert parse(data[:head]).point_budget == 1 << 18
-    assert parse(data[: head + 100]).point_budget == (1 << 18) + 51200
+    assert parse(data[:head]).node_budget == 1 << 16
+    assert parse(data[: head + 100]).node_budget == (1 << 16) + 6400
 
 
 def test_max_nodes() -> None:

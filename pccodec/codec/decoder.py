@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+UNLIMITED = 1 << 62
+
 
 def decode(
     data: bytes, *, layers: int | None = None, max_bytes: int | None = None, strict: bool = False
@@ -53,7 +55,9 @@ def decode(
     header = stream.header
     model = store.load_by_id(header.model_id)
     state = _decode_layers(stream, model, strict)
-    codes = state.codes[0] if 0 in state.codes else _upsample(state, model, stream.point_budget)
+    # Until G_3 is decoded nothing but the header vouches for the counts.
+    budget = stream.node_budget if state.finest >= len(header.counts) else UNLIMITED
+    codes = state.codes[0] if 0 in state.codes else _upsample(state, model, budget)
     grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
     return grid.points(codes)
 

@@ -20,16 +20,26 @@ MAX_RANKS = 15
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
 
+NODE_FLOOR = 1 << 16
+NODES_PER_BYTE = 1 << 6
+
 
 def point_budget(size: int) -> int:
-    """Points that ``size`` bytes of payload may stand for: 2**18 + 512 a byte.
+    """Points that a header may claim for ``size`` bytes of payload: 2**18 + 512 a byte.
 
-    A header may not claim more points than its declared payload allows (``pack``
-    appends zero bytes where a cloud compresses better than that, below 0.016 bits
-    a point), and a decoder should not upsample to more points than the bytes that
-    arrived allow. So nobody allocates memory on the word of a few forged bytes.
+    ``pack`` appends zero bytes where a cloud compresses better than that, below 0.016
+    bits a point. So nobody takes a few forged bytes for a huge cloud.
     """
     return POINT_FLOOR + POINTS_PER_BYTE * size
+
+
+def node_budget(size: int) -> int:
+    """Nodes of a level that a decoder may predict from ``size`` bytes: 2**16 + 64 a byte.
+
+    This holds while nothing but the header vouches for the counts. Once ``G_3`` is
+    decoded, N_3 is verified and bounds the finer counts.
+    """
+    return NODE_FLOOR + NODES_PER_BYTE * size
 
 
 @dataclass(frozen=True)

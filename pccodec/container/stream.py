@@ -18,6 +18,7 @@ from pccodec.container.layout import (
     Header,
     LayerSpec,
     layer_specs,
+    node_budget,
     point_budget,
 )
 from pccodec.errors import StreamError
@@ -85,9 +86,9 @@ class Stream:
         return sum(len(layer.data) for layer in self.layers)
 
     @property
-    def point_budget(self) -> int:
-        """Points to which the arrived bytes justify upsampling (``point_budget``)."""
-        return point_budget(self.payload_arrived)
+    def node_budget(self) -> int:
+        """Nodes of a level that may be predicted before ``G_3`` is decoded (``node_budget``)."""
+        return node_budget(self.payload_arrived)
 
 
 def level_check(*symbols: Buffer) -> int:
