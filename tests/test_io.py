@@ -325,6 +325,25 @@ class TestPointCloud:
         assert not PointCloud.of(many).is_integer
 
 
+class TestLas:
+    def test_counts_that_cannot_be_true(self) -> None:
+        pytest.importorskip("laspy")
+        stream = io.BytesIO()
+        write(stream, FLOATS, "las")
+        # Number of variable length records, and of points: both offsets are fixed by the format.
+        for offset in (100, 107):
+            data = bytearray(stream.getvalue())
+            data[offset : offset + 4] = b"\xff\xff\xff\x7f"
+            with pytest.raises(InputError, match="ends early, or its header is damaged"):
+                read(io.BytesIO(bytes(data)))
+
+    def test_skipped_dimensions_are_named_briefly(self, caplog: pytest.LogCaptureFixture) -> None:
+        pytest.importorskip("laspy")
+        round_trip(FLOATS, "las")
+        assert "attributes skipped: intensity, return_number" in caplog.text
+        assert caplog.text.rstrip().endswith("more")
+
+
 class TestFiles:
     def test_missing_empty_and_unknown(self, tmp_path: Path) -> None:
         (tmp_path / "empty.ply").touch()

@@ -7,6 +7,7 @@ import logging
 import os
 import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -68,6 +69,7 @@ _MALFORMED = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,
     RuntimeError,
 )
 

@@ -17,7 +17,8 @@ from pccodec.io.rows import parse_rows
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {"I": "i", "U": "u", "F": "f"}
+_TYPES = {f"{kind}{size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
+_TYPES |= {"F4": "<f4", "F8": "<f8"}
 
 _MAX_HEADER_LINES = 1000
 
@@ -52,11 +53,11 @@ def read_pcd(stream: BinaryIO) -> tuple[np.ndarray, tuple[str, ...]]:
     header = _read_header(stream)
     axes = header.axes()
     points = _READERS[header.encoding](stream, header, axes)
-    if points.dtype.kind == "f":
+    # The minimum is NaN if anything is, and quickly found.
+    if points.dtype.kind == "f" and points.size and np.isnan(points.min()):
         missing = np.isnan(points).any(axis=1)
-        if missing.any():
-            logger.warning("%d of %d points are NaN (not measured) and left out", missing.sum(), len(points))
-            points = points[~missing]
+        logger.warning("%d of %d points are NaN (not measured) and left out", missing.sum(), len(points))
+        points = points[~missing]
     skipped = [name for index, name in enumerate(header.names) if index not in axes and name != "_"]
     return points, tuple(skipped)
 
@@ -93,7 +94,7 @@ def _read_header(stream: BinaryIO) -> _Header:
     kinds = entries["TYPE"]
     if not len(names) == len(counts) == len(sizes) == len(kinds) or min(counts, default=0) < 1:
         raise InputError("the PCD header contradicts itself: FIELDS, SIZE, TYPE and COUNT")
-    types = [f"<{_KINDS[kind]}{size}" for kind, size in zip(kinds, sizes, strict=True)]
+    types = [_TYPES[f"{kind}{size}"] for kind, size in zip(kinds, sizes, strict=True)]
     if "POINTS" in entries:
         points = int(entries["POINTS"][0])
     else:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from pccodec.io.cloud import bounds
 from pccodec.voxels.morton import MAX_BITS
 
 _MAX_INDEX = 2**MAX_BITS - 1
@@ -42,8 +43,8 @@ def default_voxel_size(points: np.ndarray) -> float:
     Returns:
         Edge of a voxel in units of the input; 1 if all points are equal.
     """
-    low = points.min(axis=0)
-    extent = float((points.max(axis=0) - low).max())
+    low, high = bounds(points)
+    extent = float((high - low).max())
     if not extent:
         return 1.0
     spacing = _median_spacing(points, low, extent)

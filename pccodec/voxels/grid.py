@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pccodec.errors import InputError
-from pccodec.io.cloud import EXACT_LIMIT, PointCloud
+from pccodec.io.cloud import EXACT_LIMIT, PointCloud, bounds
 from pccodec.voxels import morton
 from pccodec.voxels.density import default_voxel_size
 
@@ -119,7 +119,7 @@ def _integer_grid(array: np.ndarray, voxel_size: float | None, bits: int | None)
     """The cloud's own grid, None if the options ask for another."""
     if voxel_size not in (None, 1):
         return None
-    low, high = array.min(axis=0).tolist(), array.max(axis=0).tolist()
+    low, high = (limit.tolist() for limit in bounds(array))
     origin = [0, 0, 0] if min(low) >= 0 and max(high) <= _MAX_INDEX else low
     extent = max(upper - start for upper, start in zip(high, origin, strict=True))
     if bits is not None and extent >= 2**bits:
@@ -138,10 +138,10 @@ def _integer_grid(array: np.ndarray, voxel_size: float | None, bits: int | None)
 
 
 def _float_grid(array: np.ndarray, voxel_size: float | None, bits: int | None) -> Grid:
-    low = array.min(axis=0)
-    extent = float((array.max(axis=0) - low).max())
+    low, high = bounds(array)
+    extent = float((high - low).max())
     # Points of the grid must differ by several steps of float64, or rounding would move them.
-    finest = 4 * float(np.spacing(np.abs(array).max()))
+    finest = 4 * float(np.spacing(max(high.max(), -low.min())))
     if voxel_size is not None:
         scale = float(voxel_size)
         if extent and scale < finest:
