@@ -17,9 +17,9 @@ NETWORK = OccupancyNetwork.from_tensors(random_tensors(0, largest=30))
 
 
 def _context(level: int = 0) -> tuple[LevelContext, np.ndarray]:
-    neighbors, occupancy = sphere()
+    neighbors, occupancy, codes = sphere()
     children = int(np.unpackbits(occupancy).sum())
-    return LevelContext(neighbors, level, {level: children, level + 1: len(occupancy)}), occupancy
+    return LevelContext(neighbors, level, {level: children, level + 1: len(occupancy)}, codes), occupancy
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 5])
@@ -77,7 +77,7 @@ def test_damaged_layers_end_in_garbage_or_a_clear_error(data: bytes) -> None:
 
 
 def test_statistics_use_only_what_the_decoder_has() -> None:
-    neighbors, occupancy = sphere()
+    neighbors, occupancy, _ = sphere()
     everything = LevelContext(neighbors, 5, {level: 7 ** (8 - level) for level in range(9)})
     decoder = LevelContext(neighbors, 5, {level: 7 ** (8 - level) for level in (0, 1, 2, 3, 6, 7, 8)})
     np.testing.assert_array_equal(everything.statistics, decoder.statistics)

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec.entropy.rangecoder import PRECISION, RangeDecoder, RangeEncoder
-
-LIMIT = 8
-"""Symbols lie in -LIMIT…LIMIT; the encoder clips."""
+from pccodec.model.config import LIMIT
 
 SYMBOLS = 2 * LIMIT + 1
 CONTEXTS = 9

@@ -60,7 +60,7 @@ def measure(network: OccupancyNetwork, codes: np.ndarray, depth: int, decode: bo
     neighbors = maps.root_map()
     sizes, encode_s, decode_s = [0] * depth, 0.0, 0.0
     for level in range(depth - 1, -1, -1):
-        context = LevelContext(neighbors, level, counts)
+        context = LevelContext(neighbors, level, counts, octree.codes[level + 1])
         begin = time.process_time()
         data = encode_level(network, context, octree.occupancy[level])
         encode_s += time.process_time() - begin

@@ -12,7 +12,7 @@ and in each pass
 
     hidden  = act(sums + bias_j)            message = act(hidden · M_j)     8 channels
     mixed   = act(hidden · O_j + 3x3x3 convolution of message)
-    logit   = act(mixed · D_j) · l_j   →   table   →   P(bit j = 1) · 2**16
+    logit   = act(mixed · D_j) · l_j        of bit j, in 1/128 nat
 
 Everything is exact integer arithmetic: activations are integers 0…127, weights
 int8 times a power of two per output channel, requantization is a shift (floor
@@ -46,17 +46,8 @@ LOGIT_UNIT = 128
 LOGIT_MAX = 2047
 TENSOR_PREFIX = "geometry."
 
-_BLOCK = 4096
+_BLOCK = 2048
 _EXACT = float(2**24)
-
-
-def _probability_table() -> np.ndarray:
-    """P(1) · 2**16, uint16, for logits -LOGIT_MAX…LOGIT_MAX."""
-    logits = np.arange(-LOGIT_MAX, LOGIT_MAX + 1) / LOGIT_UNIT
-    return np.clip(np.rint(65536.0 / (1.0 + np.exp(-logits))), 1, 65535).astype(np.uint16)
-
-
-PROBABILITY = _probability_table()
 
 
 def _check(name: str, ok: bool) -> None:
@@ -197,8 +188,8 @@ class LevelState:
         for block in _blocks(count):
             np.matmul(_gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block])
 
-    def probabilities(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """P(bit = 1) · 2**16 of this pass's octant, uint16, block after block of nodes."""
+    def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Logits of this pass's octant, block after block of nodes: integers in float64 (b,)."""
         net, j, count = self._network, self._pass, len(self._sums)
         message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
         for block in _blocks(count):
@@ -212,7 +203,7 @@ class LevelState:
             sums += net.mixed[j].offset
             deep = _activate(_activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
             logit = np.floor((deep @ net.logit[j].weights[0])[:, 0] + net.logit[j].offset)
-            yield block, PROBABILITY[np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.int64) + LOGIT_MAX]
+            yield block, np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.float64)
 
     def observe(self, bits: np.ndarray) -> None:
         """Take in the bits, uint8 (n,), of this pass's octant and go on to the next pass."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ class GeometryTraining:
     wide: int = 16
     hidden: int = 64
     mixed: int = 32
-    nodes_per_step: int = 10_000
+    nodes_per_step: int = 8_000
+    nodes_per_part: int = 2_500
     learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4
     warmup: float = 0.02
@@ -78,11 +80,23 @@ def weight_shift(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
     return torch.floor(torch.log2(127.0 / peak)).clamp_(-7, MAX_SHIFT)
 
 
+class _Activate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        bounded = x.clamp(0.0, ACTIVATION_MAX / ACTIVATION_UNIT)
+        return bounded.mul_(ACTIVATION_UNIT).round_().mul_(1.0 / ACTIVATION_UNIT)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], x, 0.0, ACTIVATION_MAX / ACTIVATION_UNIT)
+
+
 def activate(x: Tensor) -> Tensor:
     """ReLU bounded and rounded to the integer network's steps, straight through inside the bounds."""
-    bounded = x.clamp(0.0, ACTIVATION_MAX / ACTIVATION_UNIT)
-    rounded = torch.floor(bounded.detach().float() * ACTIVATION_UNIT + 0.5) / ACTIVATION_UNIT
-    return bounded + (rounded.to(x.dtype) - bounded).detach()
+    out: Tensor = _Activate.apply(x)
+    return out
 
 
 def _linear(c_in: int, c_out: int, gain: float, bias: bool = True, scale: float = 1.0) -> nn.Linear:
@@ -144,7 +158,7 @@ class GeometryTwin(nn.Module):
         for j in range(PASSES):
             if j:
                 sums = sums + apply(self.bits[j - 1], gathered[:, :, j - 1]).float()
-            hidden = activate(sums + self.hidden_bias[j]).to(dtype)
+            hidden = activate((sums + self.hidden_bias[j]).to(dtype))
             message = activate(apply(self.message[j], hidden))
             mixed = activate(apply(self.own[j], hidden) + self.around[j](message, neighbors))
             deep = activate(apply(self.deep[j], mixed))
@@ -192,12 +206,16 @@ class GeometryTwin(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """Parts of levels, joined: tensors as :meth:`GeometryTwin.forward` takes them."""
+    """Parts of levels, joined: tensors as :meth:`GeometryTwin.forward` takes them.
+
+    ``scored``, bool (n,), leaves out the rims; ``part``, int64 (n,), numbers the parts.
+    """
 
     neighbors: Tensor
     statistics: Tensor
     bits: Tensor
     scored: Tensor
+    part: Tensor
 
 
 def join(parts: list[tuple[Level, np.ndarray]], statistics: list[np.ndarray]) -> Batch:
@@ -214,6 +232,7 @@ def join(parts: list[tuple[Level, np.ndarray]], statistics: list[np.ndarray]) ->
         torch.from_numpy(np.concatenate(rows).astype(np.float32)),
         torch.from_numpy(octree.unpack(np.concatenate([part.occupancy for part, _ in parts])).astype(np.float32)),
         torch.from_numpy(np.concatenate([inside for _, inside in parts])),
+        torch.from_numpy(np.repeat(np.arange(len(parts)), [len(part.occupancy) for part, _ in parts])),
     )
 
 
@@ -232,7 +251,7 @@ def batches(clouds: list[list[Level]], config: GeometryTraining, rng: np.random.
                 continue
             level = levels[drawn]
             count = len(level.occupancy)
-            wanted = min(count, config.nodes_per_step - total)
+            wanted = min(count, config.nodes_per_part, config.nodes_per_step - total)
             start = int(rng.integers(count - wanted + 1))
             context = LevelContext(level.neighbors, level.level, level.counts)
             statistics.append(context.statistics)
@@ -247,6 +266,19 @@ def bit_cost(logits: Tensor, batch: Batch) -> Tensor:
     certain = batch.bits[:, : PASSES - 1].sum(dim=1) == 0
     last = torch.where(certain, torch.zeros_like(cost[:, -1]), cost[:, -1])
     return (cost[:, :-1].sum(dim=1) + last) / np.log(2.0)
+
+
+def relative_size(cost: Tensor, batch: Batch) -> Tensor:
+    """Loss whose gradient is that of the mean logarithm of the parts' sizes, weighted by their nodes.
+
+    A clean surface costs a third of the bits of a noisy one: plain bits would
+    let the noisy ones, where little can be gained, rule the gradient.
+    """
+    scored, part = cost[batch.scored], batch.part[batch.scored]
+    nodes = torch.zeros(int(part.max()) + 1).index_add_(0, part, torch.ones_like(scored))
+    bits = torch.zeros_like(nodes).index_add_(0, part, scored.detach())
+    scale = nodes.clamp_min(1.0) / (bits + 0.2 * nodes + 8.0)
+    return (scored * scale[part]).mean()
 
 
 def train(
@@ -270,13 +302,14 @@ def train(
         rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * decay
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (done + 1e-3) / config.warmup)
         logits = twin(batch.neighbors, batch.statistics, batch.bits)
-        loss = bit_cost(logits, batch)[batch.scored].mean()
+        cost = bit_cost(logits, batch)
+        loss = relative_size(cost, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
         optimizer.step()
         step += 1
-        recent.append(float(loss.detach()))
+        recent.append(float(cost.detach()[batch.scored].mean()))
         if time.monotonic() - reported > 30:
             reported = time.monotonic()
             left = (seconds - (reported - begin)) / 60

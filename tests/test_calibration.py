@@ -1,0 +1,97 @@
+"""The adaptive calibration: exact integers, and gains where a cloud departs from the network's view."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from pccodec.entropy import calibration
+from pccodec.entropy.calibration import BLOCK, Calibration, integer_log
+
+
+def _code_length(bits: np.ndarray, p_one: np.ndarray) -> float:
+    p = p_one / 65536
+    return float(-np.log2(np.where(bits == 1, p, 1 - p)).sum())
+
+
+def _run(coords: np.ndarray, logits: np.ndarray, bits: np.ndarray, octant: int = 0) -> np.ndarray:
+    adaptive = Calibration(coords)
+    adaptive.start_pass(octant)
+    out = []
+    for start in range(0, len(bits), BLOCK):
+        block = slice(start, min(start + BLOCK, len(bits)))
+        out.append(adaptive.predict(block, None, logits[block]))
+        adaptive.update(bits[block])
+    return np.concatenate(out)
+
+
+def test_tables_are_the_same_on_every_machine() -> None:
+    # No entry lies so near a half that another libm could round it the other way.
+    logits = np.arange(-2047, 2048) / 128
+    exact = 65536 / (1 + np.exp(-logits))
+    assert np.abs(exact % 1 - 0.5).min() > 1e-6
+    steps = 1024 * np.log(0.5 + (np.arange(2048) + 0.5) / 4096)
+    assert np.abs(steps % 1 - 0.5).min() > 1e-6
+    table = calibration.PROBABILITY.astype("<i8").tobytes()
+    assert hashlib.sha256(table).hexdigest()[:16] == "83914f40f8b215c1"
+
+
+def test_probability_table_is_symmetric_and_positive() -> None:
+    table = calibration.PROBABILITY
+    assert table.min() >= 1 and table.max() <= 65535
+    assert (np.diff(table) >= 0).all()
+    assert (np.abs(table + table[::-1] - 65536) <= 1).all()
+
+
+def test_integer_log_is_near_the_logarithm() -> None:
+    x = np.array([1.0, 2, 3, 655360, 2**40 + 12345, 2**52])
+    np.testing.assert_allclose(integer_log(x) / 1024, np.log(x), atol=0.002 + 0.0003 * 52)
+
+
+def test_a_network_that_is_right_is_left_nearly_alone() -> None:
+    rng = np.random.default_rng(0)
+    logits = np.floor(rng.normal(0, 200, 40_000))
+    p = 1 / (1 + np.exp(-logits / 128))
+    bits = (rng.random(len(p)) < p).astype(np.uint8)
+    coords = rng.integers(0, 64, (len(p), 3)).astype(np.int32)
+    ideal = float(-np.log2(np.where(bits == 1, p, 1 - p)).sum())
+    assert _code_length(bits, _run(coords, logits, bits)) < 1.004 * ideal
+
+
+def test_a_network_that_is_too_unsure_is_sharpened() -> None:
+    rng = np.random.default_rng(1)
+    logits = np.floor(rng.normal(0, 100, 40_000))
+    p = 1 / (1 + np.exp(-3 * logits / 128))
+    bits = (rng.random(len(p)) < p).astype(np.uint8)
+    coords = rng.integers(0, 64, (len(p), 3)).astype(np.int32)
+    plain = _code_length(bits, np.clip(65536 / (1 + np.exp(-logits / 128)), 1, 65535))
+    ideal = float(-np.log2(np.where(bits == 1, p, 1 - p)).sum())
+    assert _code_length(bits, _run(coords, logits, bits)) < ideal + 0.1 * (plain - ideal)
+
+
+def test_empty_planes_are_learned() -> None:
+    # Octant 1 is the upper half along z: of every second plane it is empty.
+    rng = np.random.default_rng(2)
+    coords = rng.integers(0, 30, (30_000, 3)).astype(np.int32)
+    full = coords[:, 2] % 2 == 0
+    bits = (full & (rng.random(len(coords)) < 0.5)).astype(np.uint8)
+    logits = np.full(len(bits), -140.0)
+    plain = _code_length(bits, np.full(len(bits), 65536 / (1 + np.exp(140 / 128))))
+    assert _code_length(bits, _run(coords, logits, bits, octant=1)) < 0.72 * plain
+
+
+def test_extreme_logits_and_long_runs_stay_in_range() -> None:
+    bits = np.ones(200_000, dtype=np.uint8)
+    coords = np.zeros((len(bits), 3), dtype=np.int32)
+    for logit in (-2047.0, 2047.0):
+        p_one = _run(coords, np.full(len(bits), logit), bits)
+        assert p_one.min() >= 1
+        assert p_one[-1] > 60_000
+
+
+def test_empty_blocks_are_allowed() -> None:
+    adaptive = Calibration(np.zeros((4, 3), dtype=np.int32))
+    p_one = adaptive.predict(slice(0, 4), np.zeros(0, dtype=np.int64), np.zeros(0))
+    adaptive.update(np.zeros(0, dtype=np.uint8))
+    assert len(p_one) == 0
