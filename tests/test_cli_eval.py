@@ -10,11 +10,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from octree_codec import OctreeCodec
 
 from pccodec import io
 from pccodec.cli import main
+from pccodec.errors import ModelError
 from pccodec.evaluation import embedded
+from pccodec.model import store
+from tests.octree_codec import OctreeCodec
 
 
 @pytest.fixture
@@ -93,3 +95,27 @@ def test_empty_directory(tmp_path: Path) -> None:
 def test_damaged_cloud(clouds: Path) -> None:
     (clouds / "broken.ply").write_bytes(b"ply\nformat nonsense\n")
     assert run(clouds).exit_code == 3
+
+
+def test_pccodec_itself_with_two_jobs(tmp_path: Path) -> None:
+    try:
+        store.load()
+    except ModelError:
+        pytest.skip("needs the released model")
+    u, v = np.random.default_rng(7).uniform(0, 2 * np.pi, (2, 3000))
+    torus = np.column_stack(
+        [(20 + 8 * np.cos(v)) * np.cos(u), (20 + 8 * np.cos(v)) * np.sin(u), 8 * np.sin(v)]
+    )
+    io.write(tmp_path / "whole.ply", np.rint(torus + 32).astype(np.int64))
+    io.write(tmp_path / "metric.ply", 0.05 * torus)
+    report = tmp_path / "report.json"
+    result = run(tmp_path, "--jobs", 2, "--json", report, "--cuts", 2)
+    assert result.exit_code == 0, result.output
+    metric, whole = json.loads(report.read_text())["clouds"]
+    assert whole["is_lossless"]
+    assert len(metric["model_id"]) == 16
+    # A float cloud loses what voxelization rounds, and no more.
+    assert not metric["is_lossless"]
+    assert metric["cuts"][-1]["d1_psnr"] > 60
+    for cloud in (metric, whole):
+        assert len(cloud["cuts"]) > sum(cut["is_layer_end"] for cut in cloud["cuts"]) >= 5

@@ -12,13 +12,13 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-from octree_codec import OctreeCodec
 
 from pccodec.errors import InputError
 from pccodec.evaluation.anchors import AnchorPoint, read_anchors
 from pccodec.evaluation.curves import Layout, RdCurve, measure_curve, plan_cuts
 from pccodec.evaluation.plot import plot_curves
 from pccodec.evaluation.report import compare, group_means, to_csv, to_json
+from tests.octree_codec import OctreeCodec
 
 
 class ForgetfulCodec(OctreeCodec):
@@ -243,3 +243,11 @@ def test_plot_is_a_picture_with_content(clouds: int, curve: RdCurve, tmp_path: P
     assert min(height, width) > 500
     blue = np.array([0x00, 0x72, 0xB2]) / 255
     assert (np.abs(picture[..., :3] - blue).max(axis=2) < 0.02).sum() > 500 * clouds
+
+
+def test_plot_of_a_cloud_that_is_lossless_at_once(tmp_path: Path) -> None:
+    point = measure_curve("point", np.zeros((1, 3), dtype=np.int64), OctreeCodec())
+    at_once = replace(point, cuts=point.cuts[-1:])
+    assert at_once.is_lossless
+    plot_curves([at_once], {}, tmp_path / "rd.png")
+    assert matplotlib.image.imread(tmp_path / "rd.png").size > 0

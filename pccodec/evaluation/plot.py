@@ -47,6 +47,9 @@ _STYLE: dict[Any, Any] = {
 _STROKE = 0.1
 """Height of the marks of lossless files, as a share of the axis."""
 
+_HEADROOM = 5.0
+"""Most dB that the axis shows above the last layer end and the anchors."""
+
 _LOWEST_PSNR = 45.0
 """Below this a cloud is a few coarse blocks and no codec is of interest."""
 
@@ -90,52 +93,50 @@ def _draw_panel(
     styles: dict[str, tuple[str, str]],
     metric: Metric,
 ) -> None:
-    lossy = [cut for cut in curve.cuts if math.isfinite(_quality(cut, metric))]
-    ends = [cut for cut in lossy if cut.is_layer_end]
+    axis.set_title(curve.cloud)
+    lossy = [(cut, _quality(cut, metric)) for cut in curve.cuts if math.isfinite(_quality(cut, metric))]
     others = {codec: [p for p in points if _quality(p, metric) < 99] for codec, points in anchors.items()}
     shown = [(p.bpp, _quality(p, metric)) for points in others.values() for p in points]
-    shown += [(cut.bpp, _quality(cut, metric)) for cut in ends]
+    shown += [(cut.bpp, quality) for cut, quality in lossy if cut.is_layer_end]
     shown = [point for point in shown if point[1] >= _LOWEST_PSNR] or shown
+    lossless = {codec: [p.bpp for p in points if p.is_lossless] for codec, points in anchors.items()}
+    ticks = [(min(rates), styles[codec][0]) for codec, rates in lossless.items() if rates]
+    if curve.is_lossless:
+        ticks.append((curve.cuts[-1].bpp, _CODEC_COLOUR))
+    stroke_foot = _set_axes(axis, shown, [quality for _, quality in lossy], [rate for rate, _ in ticks])
     for codec, points in others.items():
         rate, quality = [p.bpp for p in points], [_quality(p, metric) for p in points]
         axis.plot(rate, quality, zorder=2, **_marks(*styles[codec]))
-    axis.plot(
-        [cut.bpp for cut in lossy],
-        [_quality(cut, metric) for cut in lossy],
-        color=_CODEC_COLOUR,
-        linewidth=1.6,
-        zorder=3,
-    )
+    own: dict[str, Any] = {"color": _CODEC_COLOUR, "zorder": 3}
+    axis.plot([cut.bpp for cut, _ in lossy], [quality for _, quality in lossy], linewidth=1.6, **own)
     for is_geometry, size in ((True, 4.0), (False, 2.2)):
-        marked = [cut for cut in ends if cut.layer.startswith("G") is is_geometry]
-        axis.plot(
-            [cut.bpp for cut in marked],
-            [_quality(cut, metric) for cut in marked],
-            linestyle="none",
-            marker="o",
-            markersize=size,
-            color=_CODEC_COLOUR,
-            zorder=4,
-        )
-    low, high = min(q for _, q in shown), max(q for _, q in shown)
-    top = high + 0.16 * (high - low) + 0.5
-    bottom = low - 1.5
-    axis.set_ylim(bottom, top)
-    lossless = {codec: [p.bpp for p in points if p.is_lossless] for codec, points in anchors.items()}
-    ticks = [(min(rates), styles[codec][0]) for codec, rates in lossless.items() if rates]
+        marked = [(c, q) for c, q in lossy if c.is_layer_end and c.layer.startswith("G") is is_geometry]
+        axis.plot([c.bpp for c, _ in marked], [q for _, q in marked], "o", markersize=size, **own)
     if curve.is_lossless and lossy:
         # The same file goes on; dotted, as its quality leaves the scale.
-        ticks.append((curve.cuts[-1].bpp, _CODEC_COLOUR))
-        axis.plot(
-            [lossy[-1].bpp, curve.cuts[-1].bpp],
-            [_quality(lossy[-1], metric), top - _STROKE * (top - bottom)],
-            color=_CODEC_COLOUR,
-            linewidth=1.2,
-            linestyle=":",
-            zorder=3,
-        )
+        last, reached = lossy[-1]
+        heights = [reached, max(reached, stroke_foot)]
+        axis.plot([last.bpp, curve.cuts[-1].bpp], heights, ":", linewidth=1.2, **own)
     _mark_lossless(axis, ticks)
-    rates = [rate for rate, _ in shown] + [rate for rate, _ in ticks]
+
+
+def _set_axes(
+    axis: Axes,
+    shown: Sequence[tuple[float, float]],
+    qualities: Sequence[float],
+    lossless_rates: Sequence[float],
+) -> float:
+    """Limits and grid around points (bpp, dB) and lossless rates; the height where strokes begin, in dB.
+
+    ``qualities`` are of all cuts. Inside the last layer they climb without limit; the axis follows
+    them a little way.
+    """
+    decibels = [decibel for _, decibel in shown] or [_LOWEST_PSNR]
+    low, high = min(decibels), max(decibels)
+    high = max(high, min(max(qualities, default=high), high + _HEADROOM))
+    bottom, top = low - 1.5, high + 0.16 * (high - low) + 0.5
+    axis.set_ylim(bottom, top)
+    rates = [*(rate for rate, _ in shown), *lossless_rates] or [1.0]
     axis.set_xscale("log")
     axis.set_xlim(min(rates) / 1.25, max(rates) * 1.35)
     wide = max(rates) > 1000 * min(rates)
@@ -144,7 +145,7 @@ def _draw_panel(
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(True, color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.set_title(curve.cloud)
+    return top - _STROKE * (top - bottom)
 
 
 def _mark_lossless(axis: Axes, ticks: list[tuple[float, str]]) -> None:
