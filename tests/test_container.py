@@ -242,8 +242,8 @@ def test_clouds_beyond_the_point_budget_are_padded() -> None:
 def test_node_budget_follows_the_arrived_bytes() -> None:
     data = pack(*realistic())
     head = parse(data).header_size
-    assert parse(data[:head]).node_budget == 1 << 16
-    assert parse(data[: head + 100]).node_budget == (1 << 16) + 6400
+    assert parse(data[:head]).node_budget == 1 << 15
+    assert parse(data[: head + 100]).node_budget == (1 << 15) + 6400
 
 
 def test_max_nodes() -> None:

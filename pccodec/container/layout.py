@@ -20,7 +20,7 @@ MAX_RANKS = 15
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
 
-NODE_FLOOR = 1 << 16
+NODE_FLOOR = 1 << 15
 NODES_PER_BYTE = 1 << 6
 
 
@@ -34,7 +34,7 @@ def point_budget(size: int) -> int:
 
 
 def node_budget(size: int) -> int:
-    """Nodes of a level that a decoder may predict from ``size`` bytes: 2**16 + 64 a byte.
+    """Nodes of a level that a decoder may predict from ``size`` bytes: 2**15 + 64 a byte.
 
     This holds while nothing but the header vouches for the counts. Once ``G_3`` is
     decoded, N_3 is verified and bounds the finer counts.
