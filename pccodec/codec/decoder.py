@@ -76,7 +76,7 @@ class _State:
 
     @classmethod
     def begin(cls, header: Header) -> _State:
-        counts = {level: count for level, count in enumerate(header.counts)}
+        counts = dict(enumerate(header.counts))
         counts[header.depth] = 1
         root = np.zeros(1, dtype=np.uint64)
         state = cls({header.depth: root}, {header.depth: root_map()}, counts, *_no_ranks(1))
@@ -118,9 +118,7 @@ def _rank_layer(state: _State, layer: Layer, model: Model) -> None:
     if tables is None or layer.spec.rank > len(tables):
         raise DamagedError("the model has no such rank")
     count = len(state.codes[state.finest])
-    decoded = RankCoder(tables).decode(
-        state.maps[state.finest], state.symbols, layer.data, layer.complete
-    )
+    decoded = RankCoder(tables).decode(state.maps[state.finest], state.symbols, layer.data, layer.complete)
     column = np.zeros((count, 1), dtype=np.int8)
     column[: len(decoded), 0] = decoded
     state.active[: len(decoded)] += 1

@@ -42,7 +42,9 @@ def encode(
     """
     grid, codes, _ = voxelize(points, voxel_size=voxel_size, bits=bits)
     loaded = store.load(model or store.DEFAULT)
-    if ranks is not None and any(k > loaded.config.ranks[l] for l, k in zip(LATENT_LEVELS, ranks, strict=True)):
+    if ranks is not None and any(
+        k > loaded.config.ranks[l] for l, k in zip(LATENT_LEVELS, ranks, strict=True)
+    ):
         most = ",".join(str(loaded.config.ranks[level]) for level in LATENT_LEVELS)
         raise InputError(f"the model {loaded.name} has no more than {most} ranks at strides 8, 4, 2")
     tree = Octree.build(codes, grid.bits)
@@ -59,9 +61,9 @@ def encode(
     latents = {}
     if ranks is None or any(ranks):
         # The networks, and with them torch, are loaded only for clouds that may have ranks.
-        from pccodec.codec.latents import analyse
+        from pccodec.codec.latents import rank_layers
 
-        latents = analyse(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
+        latents = rank_layers(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
     k3, k2, k1 = (latents[level].symbols.shape[1] if level in latents else 0 for level in LATENT_LEVELS)
     header = Header(
         depth=grid.bits,

@@ -1,20 +1,16 @@
-"""The encoder's side of the latent ranks: analysis, rounding, and which ranks are worth their bytes."""
+"""Which latent ranks the encoder sends, and their payloads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from pccodec.entropy.ranks import LIMIT, RankCoder
-from pccodec.model.analysis import descriptor
+from pccodec.entropy.ranks import RankCoder
 from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.latents import LevelRanks, latent_ranks
 from pccodec.model.store import Model
-from pccodec.model.upsampling import Known, Latent, Upsampler, start_level
-from pccodec.voxels.octree import Octree, unpack
+from pccodec.voxels.octree import Octree
 
 SPARSE_GROWTH = 2.3
 """Children a node below which a level is too sparse for ranks: there is no surface to describe."""
@@ -28,20 +24,17 @@ class RankLayers:
     payloads: list[bytes]
 
 
-def _child_bits(logits: Tensor, occupancy: np.ndarray) -> float:
-    """Bits that the true children cost under the marginal probabilities of the logits."""
-    target = torch.from_numpy(unpack(occupancy).astype(np.float32))
-    return float(functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")) / float(np.log(2))
-
-
-def analyse(
+def rank_layers(
     tree: Octree,
     maps: list[np.ndarray],
     model: Model,
     limits: tuple[int, int, int] | None,
     geometry_bytes: list[int],
 ) -> dict[int, RankLayers]:
-    """Latent ranks of a cloud, level by level.
+    """Latent ranks to send, by level; levels without ranks are missing.
+
+    Left to choose, the encoder sends the ranks of a level if they tell more of the
+    children's bits per byte than the geometry layer that follows would.
 
     Args:
         tree: the cloud's octree.
@@ -49,57 +42,27 @@ def analyse(
         model: the trained model.
         limits: most ranks at levels 3, 2 and 1; None lets the encoder choose.
         geometry_bytes: size of each layer ``G_l``, by level.
-
-    Left to choose, the encoder sends the ranks of a level if they tell more of
-    the children's bits per byte than the geometry layer that follows would.
-
-    Returns:
-        The ranks to send by level; levels without ranks are missing.
     """
-    with torch.inference_mode():
-        return _analyse(tree, maps, model, limits, geometry_bytes)
+    wanted = {}
+    for level, limit in zip(LATENT_LEVELS, limits or (None,) * len(LATENT_LEVELS), strict=True):
+        ranks = model.config.ranks[level] if limit is None else min(limit, model.config.ranks[level])
+        dense = level < tree.depth and len(tree.codes[level - 1]) >= SPARSE_GROWTH * len(tree.codes[level])
+        if ranks and level < tree.depth and (dense or limit is not None):
+            wanted[level] = ranks
+    layers: dict[int, RankLayers] = {}
 
+    def accept(offer: LevelRanks) -> bool:
+        coder = RankCoder(model.rank_tables[offer.level])
+        payloads = [
+            coder.encode(maps[offer.level], offer.symbols[:, :k], offer.symbols[:, k])
+            for k in range(offer.symbols.shape[1])
+        ]
+        told = offer.open_bits - offer.left_bits
+        pays = told * geometry_bytes[offer.level - 1] > offer.open_bits * sum(map(len, payloads))
+        if limits is not None or pays:
+            layers[offer.level] = RankLayers(offer.symbols, payloads)
+        return offer.level in layers
 
-def _analyse(
-    tree: Octree,
-    maps: list[np.ndarray],
-    model: Model,
-    limits: tuple[int, int, int] | None,
-    geometry_bytes: list[int],
-) -> dict[int, RankLayers]:
-    counts = {level: len(codes) for level, codes in enumerate(tree.codes)}
-    wanted = dict(zip(LATENT_LEVELS, limits or (99, 99, 99), strict=True))
-    wanted = {level: min(k, model.config.ranks[level]) for level, k in wanted.items() if level < tree.depth}
-    if limits is None:
-        wanted = {l: k for l, k in wanted.items() if counts[l - 1] >= SPARSE_GROWTH * counts[l]}
-    wanted = {level: k for level, k in wanted.items() if k}
-    chosen: dict[int, RankLayers] = {}
-    if not wanted:
-        return chosen
-    network = model.autoencoder
-    upsampler = Upsampler(network.synthesis)
-    levels = range(min(wanted), tree.depth + 1)
-    known = Known({l: tree.codes[l] for l in levels}, {l: maps[l] for l in levels}, counts)
-    inherited: Tensor | None = None
-    for level in range(start_level(known), min(wanted) - 1, -1):
-        context = upsampler.context(known, level, inherited)
-        neighbors = torch.from_numpy(maps[level])
-        without, features = upsampler.predict(context, neighbors, level, None)
-        ranks = wanted.get(level, 0)
-        if ranks:
-            shape = torch.from_numpy(descriptor(tree, level))
-            y = network.analysis.level(level)(shape, context, neighbors)
-            symbols = y.round().clamp(-LIMIT, LIMIT).to(torch.int8).numpy()[:, :ranks]
-            coder = RankCoder(model.rank_tables[level])
-            payloads = [coder.encode(maps[level], symbols[:, :k], symbols[:, k]) for k in range(ranks)]
-            latent = Latent(symbols, np.full(counts[level], ranks, dtype=np.int64))
-            logits, with_ranks = upsampler.predict(context, neighbors, level, latent)
-            open_bits = _child_bits(without, tree.occupancy[level - 1])
-            told = open_bits - _child_bits(logits, tree.occupancy[level - 1])
-            size = sum(map(len, payloads))
-            if limits is not None or told * geometry_bytes[level - 1] > open_bits * size:
-                chosen[level] = RankLayers(symbols, payloads)
-                features = with_ranks
-        if level > min(wanted):
-            inherited = upsampler.inherit(level, features, tree.occupancy[level - 1])
-    return chosen
+    if wanted:
+        latent_ranks(model.autoencoder, tree, maps, wanted, accept)
+    return layers

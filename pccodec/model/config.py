@@ -9,6 +9,9 @@ from typing import Any
 LATENT_LEVELS = (3, 2, 1)
 """Levels that carry latent ranks, coarse to fine; ``G_{l-1}`` follows the ranks of level ``l``."""
 
+LIMIT = 8
+"""Rounded ranks are clipped to -LIMIT…LIMIT."""
+
 COARSE = 4
 """Key of the level network that all levels from 4 (stride 16) up share."""
 

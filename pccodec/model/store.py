@@ -109,7 +109,9 @@ def load(name: str = DEFAULT) -> Model:
     for folder in folders():
         if (folder / (name + SUFFIX)).is_file():
             return _load(folder / (name + SUFFIX))
-    raise ModelError(f"no model {name!r} in {', '.join(map(str, folders()))}; set PCCODEC_MODELS to its folder")
+    raise ModelError(
+        f"no model {name!r} in {', '.join(map(str, folders()))}; set PCCODEC_MODELS to its folder"
+    )
 
 
 def load_by_id(wanted: bytes) -> Model:
@@ -140,7 +142,7 @@ def _load(file: Path) -> Model:
     try:
         with safe_open(file, framework="numpy") as opened:
             config = ModelConfig.from_json(json.loads(opened.metadata()[_METADATA_KEY]))
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file} is not a pccodec model: {error}") from error
     return Model(file.stem, _file_id(file), config, tensors)

@@ -98,7 +98,7 @@ def select_children(
         uint8 (n,); nodes may be left without children unless ``every_node``.
     """
     if count is None:
-        count = int(round(float((1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).sum())))
+        count = round(float((1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).sum()))
     score = logits.astype(np.float32, copy=True)
     # Ranks of certainty beyond any logit: known empty < open < best child of a childless node < known.
     if every_node:
@@ -133,9 +133,7 @@ class Upsampler:
         """Context features (n, C) of an exactly known level."""
         return self._context(torch.from_numpy(known.maps[level]), known.conditions(level), level, inherited)
 
-    def _context(
-        self, neighbors: Tensor, given: list[float], level: int, inherited: Tensor | None
-    ) -> Tensor:
+    def _context(self, neighbors: Tensor, given: list[float], level: int, inherited: Tensor | None) -> Tensor:
         told = torch.tensor([given]).expand(len(neighbors), -1)
         return self._synthesis.level(level).embed(LevelInput(neighbors, told, inherited), torch.float32)
 

@@ -18,10 +18,11 @@ from torch import nn
 from pccodec.masklayer import MaskedOptimizer
 from pccodec.model.autoencoder import Autoencoder
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.training.batches import draw_batch, make_batch
+from pccodec.training.batches import draw_batch
 from pccodec.training.config import TrainConfig
-from pccodec.training.objective import LatentRate, LossConfig, State, StateConfig, run_step
+from pccodec.training.objective import LatentRate, LossConfig, StateConfig, run_step
 from pccodec.training.shapes import BlockCache
+from pccodec.training.validation import validation_curve
 
 CHECKPOINT_SECONDS = 240.0
 LOG_STEPS = 50
@@ -34,8 +35,10 @@ def _rank_parameters(model: Autoencoder, rate: LatentRate) -> dict[str, list[tup
         makes = model.analysis.level(level).latent
         reads = model.synthesis.level(level).latent
         assert reads is not None and makes.bias is not None
-        scale = rate.log_scale[str(level)]
-        pairs[str(level)] = [(makes.weight, 0), (makes.bias, 0), (reads.weight, 1), (scale, 0)]
+        owned = [(makes.weight, 0), (makes.bias, 0), (reads.weight, 1), (rate.log_scale[str(level)], 0)]
+        pairs[str(level)] = [
+            (parameter, axis) for parameter, axis in owned if isinstance(parameter, nn.Parameter)
+        ]
     return pairs
 
 
@@ -151,29 +154,12 @@ class Trainer:
             values |= {f"rank{level}_{k + 1}": bits for k, bits in enumerate(ranks_bits)}
         return values
 
-    def validate(self, blocks: int = 12) -> dict[str, Any]:
-        """Bits a node on held-out blocks for each number of ranks of level 3, with the averaged weights."""
-        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
-        self.model.eval()
-        batch = make_batch([self.held_out[i] for i in range(blocks)])
-        rows = []
-        with torch.no_grad():
-            for active in range(self.config.model.ranks[3] + 1):
-                state = State(3, {3: active, 2: 0, 1: 0})
-                torch.manual_seed(0)
-                outcome = run_step(self.model, self.rate, batch, state, self.loss, 1.0, noisy=False)
-                rows.append(
-                    {
-                        "ranks": active,
-                        "loss": round(float(outcome.loss), 4),
-                        "child_bits": {level: round(bits, 3) for level, bits in outcome.child_bits.items()},
-                        "rank_bits": [round(bits, 3) for bits in outcome.rank_bits.get(3, [])],
-                    }
-                )
-        self.model.train()
-        self.model.load_state_dict(kept)
-        return {"step": self.steps, "validation": rows}
+    def validate(self, blocks: int = 6) -> dict[str, Any]:
+        """Rate-distortion curve on held-out blocks with the averaged weights."""
+        averaged = Autoencoder(self.config.model)
+        averaged.load_state_dict(self.average)
+        held_out = [self.held_out[index] for index in range(min(blocks, len(self.held_out)))]
+        return {"step": self.steps, "validation": validation_curve(averaged.eval(), self.rate, held_out)}
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Train to the end of the schedule; yields a row of means every 50 steps, and validations."""

@@ -44,7 +44,7 @@ class StateConfig:
             may leave ranks out.
     """
 
-    finest: dict[int, float] = field(default_factory=lambda: {5: 0.03, 4: 0.05, 3: 0.57, 2: 0.22, 1: 0.13})
+    finest: dict[int, float] = field(default_factory=lambda: {5: 0.03, 4: 0.05, 3: 0.52, 2: 0.24, 1: 0.16})
     full: float = 0.7
 
     def draw(self, ranks: Mapping[int, int], rng: np.random.Generator) -> State:
@@ -83,8 +83,11 @@ class LossConfig:
     Attributes:
         distortion: weight of the cross-entropy of the child bits of a level. A
             wrong child at stride 2**l costs 4**l in squared distance.
-        rate: weight of a bit of each rank by level. An early rank must pay for
-            itself at low rate, so it weighs more.
+        rate: weight of a bit of each rank by level. Ranks compete with the
+            geometry layer that follows them: on dense clouds ``G_2`` lowers the
+            weighted distortion by about 41 a bit, ``G_1`` by 8, ``G_0`` by 2.8
+            (measured halfway through training). A rank that pays less than that is
+            worth nothing; an early one must pay more.
     """
 
     distortion: dict[int, float] = field(
@@ -92,9 +95,9 @@ class LossConfig:
     )
     rate: dict[int, tuple[float, ...]] = field(
         default_factory=lambda: {
-            3: (16.0, 14.0, 12.0, 10.0, 9.0, 8.0),
-            2: (4.5, 4.0, 3.5),
-            1: (1.1, 1.0),
+            3: (56.0, 50.0, 46.0, 42.0, 38.0, 34.0),
+            2: (11.0, 10.0, 9.0),
+            1: (3.4, 3.0),
         }
     )
 
@@ -209,9 +212,7 @@ def run_step(
             top = _top_children(logits.detach().numpy(), block, batch.counts[:, level - 1])
             occupancy = octree.pack(top | target)
         node, octant = octree.children(occupancy)
-        inherited = model.synthesis.inherit(
-            level, features, torch.from_numpy(node), torch.from_numpy(octant)
-        )
+        inherited = model.synthesis.inherit(level, features, torch.from_numpy(node), torch.from_numpy(octant))
         neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
         codes = octree.expand(codes, occupancy)
         level -= 1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pccodec.codec.latents import analyse
-from pccodec.entropy.ranks import CONTEXTS, LIMIT, SYMBOLS, contexts, tables_from_counts
+from pccodec.entropy.ranks import CONTEXTS, SYMBOLS, contexts, tables_from_counts
 from pccodec.model import store
-from pccodec.model.config import LATENT_LEVELS, ModelConfig
+from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
+from pccodec.model.latents import latent_ranks
 from pccodec.model.store import Model
 from pccodec.training.batches import make_batch
 
@@ -21,7 +20,7 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
     """Frequency tables of all ranks, counted on training blocks.
 
     Args:
-        model: the model; its own tables are not used.
+        model: the model; its own tables, if any, are not used.
         blocks: sorted Morton codes, uint64, of blocks that are not held out.
 
     Returns:
@@ -29,16 +28,13 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
     """
     ranks = model.config.ranks
     counts = {level: np.zeros((ranks[level], CONTEXTS, SYMBOLS)) for level in LATENT_LEVELS}
-    uniform = {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
-    blank = replace(model, tensors={**model.tensors, **uniform})
-    k3, k2, k1 = (ranks[level] for level in LATENT_LEVELS)
     for block in blocks:
         batch = make_batch([block])
-        found = analyse(batch.tree, batch.maps, blank, (k3, k2, k1), [1] * batch.tree.depth)
-        for level, layers in found.items():
+        found = latent_ranks(model.autoencoder, batch.tree, batch.maps, ranks)
+        for level, symbols in found.items():
             for rank in range(ranks[level]):
-                rows = contexts(batch.maps[level], layers.symbols[:, :rank])
-                np.add.at(counts[level][rank], (rows, layers.symbols[:, rank].astype(np.int64) + LIMIT), 1)
+                rows = contexts(batch.maps[level], symbols[:, :rank])
+                np.add.at(counts[level][rank], (rows, symbols[:, rank].astype(np.int64) + LIMIT), 1)
     return {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
 
 
