@@ -32,6 +32,9 @@ _PRIOR = 10 * 65536
 _CORRECTION_MAX = 1023.0
 _CONFIDENCE_BINS = 32
 _AXES = 3
+# Contexts that start anew in each pass: all of its bits, and bits by the network's logit.
+_PASS_CONTEXTS = 1 + _CONFIDENCE_BINS
+_PASS_RANGE = np.arange(_PASS_CONTEXTS)
 # Weights of the network's logit, all bits of the pass, confidence, and the planes of three axes; 2**-16.
 _START = np.array([65536, 19661, 19661, 39322, 39322, 39322], dtype=np.int64)
 # 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12).
@@ -55,6 +58,7 @@ def _log_table() -> np.ndarray:
 
 
 PROBABILITY = _probability_table()
+_PROBABILITY_FLOAT = PROBABILITY.astype(np.float64)
 _LOG = _log_table()
 _LN2 = 710.0
 """Natural logarithm of 2 in 2**-10 nats, rounded."""
@@ -67,33 +71,20 @@ def integer_log(x: np.ndarray) -> np.ndarray:
     return _LOG[index] + exponent * _LN2
 
 
-class _Counts:
-    """Ones that came, ones expected and bits, in 2**-16, for each value of a context."""
-
-    def __init__(self, size: int) -> None:
-        self._sums = np.zeros((3, size))
-
-    def corrections(self, keys: slice) -> np.ndarray:
-        """The correction of each context value in a range, in units of logits."""
-        ones, expected, bits = self._sums[:, keys]
-        log = integer_log(
-            np.stack([ones + _PRIOR, bits - expected + _PRIOR, expected + _PRIOR, bits - ones + _PRIOR])
-        )
-        correction = np.floor((log[0] + log[1] - log[2] - log[3]) * (LOGIT_UNIT / 1024))
-        return np.clip(correction, -_CORRECTION_MAX, _CORRECTION_MAX)
-
-    def add(self, keys: np.ndarray, first: int, ones: np.ndarray, expected: np.ndarray) -> None:
-        """Count bits whose context values are ``first + keys``."""
-        for row, weights in enumerate((ones, expected, None)):
-            sums = np.bincount(keys, weights)
-            if weights is None:
-                sums = sums * _ONE
-            self._sums[row, first : first + len(sums)] += sums
-
-
 def _probability(logits: np.ndarray) -> np.ndarray:
     """P(1) · 2**16 for logits (integers in float64, any size)."""
-    return PROBABILITY[np.clip(logits, -LOGIT_MAX, LOGIT_MAX).astype(np.int64) + LOGIT_MAX]
+    bounded = np.minimum(np.maximum(logits, -LOGIT_MAX), LOGIT_MAX)
+    return _PROBABILITY_FLOAT[bounded.astype(np.int64) + LOGIT_MAX]
+
+
+def corrections(sums: np.ndarray) -> np.ndarray:
+    """Corrections, in units of logits, of contexts with counts (3, m): ones, ones expected, bits."""
+    ones, expected, bits = sums
+    odds = np.stack([ones, bits - expected, expected, bits - ones])
+    odds += _PRIOR
+    log = integer_log(odds)
+    correction = np.floor((log[0] + log[1] - log[2] - log[3]) * (LOGIT_UNIT / 1024))
+    return np.minimum(np.maximum(correction, -_CORRECTION_MAX), _CORRECTION_MAX)
 
 
 class Calibration:
@@ -104,17 +95,22 @@ class Calibration:
     """
 
     def __init__(self, coords: np.ndarray) -> None:
-        self._planes = [np.unique(coords[:, axis], return_inverse=True)[1] for axis in range(_AXES)]
-        sizes = [int(planes.max(initial=0)) + 1 for planes in self._planes]
-        self._plane_counts = [[_Counts(size), _Counts(size)] for size in sizes]
+        planes = [np.unique(coords[:, axis], return_inverse=True)[1] for axis in range(_AXES)]
+        self._planes = np.stack(planes).astype(np.int64)
+        sizes = self._planes.max(axis=1, initial=0) + 1
+        # One table for all contexts: all bits, confidence, then both halves of the planes of each axis.
+        self._first_plane = _PASS_CONTEXTS + 2 * np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self._sums = np.zeros((3, _PASS_CONTEXTS + 2 * int(sizes.sum())))
+        self._sizes = sizes
         self._weights = _START.copy()
         self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
         self.start_pass(0)
 
     def start_pass(self, octant: int) -> None:
         """Begin the pass of an octant: its planes are the halves of the nodes that it lies in."""
-        self._overall, self._confidence = _Counts(1), _Counts(_CONFIDENCE_BINS)
-        self._halves = [counts[octant >> (2 - axis) & 1] for axis, counts in enumerate(self._plane_counts)]
+        self._sums[:, :_PASS_CONTEXTS] = 0
+        halves = np.array([octant >> (_AXES - 1 - axis) & 1 for axis in range(_AXES)])
+        self._offsets = self._first_plane + halves * self._sizes
 
     def predict(self, nodes: slice, chosen: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
         """P(1) · 2**16, uint16 (k,), of a block of at most BLOCK bits.
@@ -124,23 +120,26 @@ class Calibration:
             chosen: indices within the block of the nodes that are coded; None for all.
             logits: the network's, float64 (k,) holding integers, of the coded nodes.
         """
-        inputs = np.empty((len(_START), len(logits)))
+        planes = self._planes[:, nodes]
+        lowest = planes.min(axis=1)
+        spans = planes.max(axis=1) - lowest + 1
+        # The contexts that this block touches, gathered into a small table of their own.
+        ends = _PASS_CONTEXTS + np.cumsum(spans)
+        begins = self._offsets + lowest
+        ranges = [np.arange(begin, begin + span) for begin, span in zip(begins, spans, strict=True)]
+        self._index = np.concatenate([_PASS_RANGE, *ranges])
+        correction = corrections(self._sums[:, self._index])
+        planes = planes + (ends - spans - lowest)[:, None]
+        bins = np.minimum(np.maximum(logits + 8 * LOGIT_UNIT, 0) // (LOGIT_UNIT // 2), _CONFIDENCE_BINS - 1)
+        keys = np.empty((len(_START) - 1, len(logits)), dtype=np.int64)
+        keys[0] = 0
+        keys[1] = bins + 1
+        keys[2:] = planes if chosen is None else planes[:, chosen]
+        self._keys = keys
+        self._inputs = inputs = np.empty((len(_START), len(logits)))
         inputs[0] = logits
-        inputs[1] = self._overall.corrections(slice(0, 1))
-        bins = np.clip((logits + LOGIT_UNIT * 8) // (LOGIT_UNIT // 2), 0, _CONFIDENCE_BINS - 1)
-        self._bins = bins.astype(np.int64)
-        inputs[2] = self._confidence.corrections(slice(None))[self._bins]
-        self._keys = []
-        for axis in range(_AXES):
-            keys = self._planes[axis][nodes]
-            keys = keys if chosen is None else keys[chosen]
-            first = int(keys.min(initial=0)) if len(keys) == 0 else int(keys.min())
-            keys = keys - first
-            self._keys.append((keys, first))
-            last = first + int(keys.max(initial=0)) + 1
-            inputs[3 + axis] = self._halves[axis].corrections(slice(first, last))[keys]
+        np.take(correction, keys, out=inputs[1:])
         weights = self._weights.astype(np.float64)
-        self._inputs = inputs
         self._without_planes = _probability(np.floor(weights[:3] @ inputs[:3] * (1 / _ONE)))
         self._network = _probability(logits)
         self._mixed = _probability(np.floor(weights @ inputs * (1 / _ONE)))
@@ -151,11 +150,12 @@ class Calibration:
         if not len(bits):
             return
         ones = bits * _ONE
-        zero_keys = np.zeros(len(bits), dtype=np.int64)
-        self._overall.add(zero_keys, 0, ones, self._network)
-        self._confidence.add(self._bins, 0, ones, self._network)
-        for halves, (keys, first) in zip(self._halves, self._keys, strict=True):
-            halves.add(keys, first, ones, self._without_planes)
+        keys, size = self._keys.ravel(), len(self._index)
+        network, without = self._network, self._without_planes
+        counted = np.bincount(keys, minlength=size) * _ONE
+        came = np.bincount(keys, np.tile(ones, len(self._keys)), minlength=size)
+        expected = np.concatenate([network, network, without, without, without])
+        self._sums[:, self._index] += np.stack([came, np.bincount(keys, expected, minlength=size), counted])
         error = ones - self._mixed
         variance = np.floor(self._mixed * (_ONE - self._mixed) * _CURVATURE_SHIFT)
         gradient = (self._inputs @ error).astype(np.int64)

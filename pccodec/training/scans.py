@@ -174,11 +174,19 @@ def aerial_scan(rng: np.random.Generator) -> np.ndarray:
         crown = rng.uniform(2, 12) * unit
         z[inside] += crown * np.where(rng.random(int(inside.sum())) < 0.7, rng.beta(3, 1.5, int(inside.sum())), 0)
     z += rng.normal(0, rng.uniform(0.02, 0.4), len(z))
-    return np.column_stack([xy, z * rng.uniform(0.5, 1.5)])
+    z *= rng.uniform(0.5, 1.5)
+    if rng.random() < 0.4:
+        # Heights stored in coarser units than the voxels leave some planes empty and others crowded.
+        step = rng.uniform(0.6, 2.5)
+        z = np.round(z / step) * step
+    return np.column_stack([xy, z])
 
 
 def depth_capture(rng: np.random.Generator) -> np.ndarray:
-    """Depth-camera views of a room, quantized in disparity and noisy, points in voxels, float64 (n, 3)."""
+    """Depth-camera views of a room, quantized in disparity and noisy, points in voxels, float64 (n, 3).
+
+    Half are one view in the camera's own axes: its depth steps are then planes of the grid.
+    """
     scene = room_scene(rng)
     width = int(rng.integers(300, 640))
     rows = width * 3 // 4
@@ -188,8 +196,9 @@ def depth_capture(rng: np.random.Generator) -> np.ndarray:
     steps = np.exp(rng.uniform(np.log(60), np.log(1500)))
     sigma = rng.uniform(0.0, 1.2)
     views = []
-    for _ in range(rng.integers(1, 4)):
-        pitch, yaw = rng.uniform(-0.5, 0.1), rng.uniform(-0.4, 0.4)
+    aligned = rng.random() < 0.5
+    for _ in range(1 if aligned else rng.integers(1, 4)):
+        pitch, yaw = (0.0, 0.0) if aligned else (rng.uniform(-0.5, 0.1), rng.uniform(-0.4, 0.4))
         tilt = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
         turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
         rays = camera @ (turn @ tilt).T
@@ -202,7 +211,7 @@ def depth_capture(rng: np.random.Generator) -> np.ndarray:
             disparity = np.round(disparity)
         depth_seen = steps / np.maximum(disparity, 1.0)
         views.append(origin + rays[seen] * (depth_seen / camera[seen, 0])[:, None])
-    points = np.concatenate(views)
+    points = np.concatenate(views)[:, rng.permutation(3)] * rng.choice([-1.0, 1.0], 3)
     points = points[rng.random(len(points)) > rng.uniform(0, 0.4)]
     extent = np.exp(rng.uniform(np.log(200), np.log(1000)))
     return points * (extent / np.ptp(points, axis=0).max())
