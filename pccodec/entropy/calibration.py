@@ -22,25 +22,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from pccodec.entropy.contexts import SIZES
 from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
 
 BLOCK = 1024
 """Bits between two updates."""
 
 _ONE = 65536.0
-_PRIOR = 10 * 65536
+_PRIOR = 3 * 65536
 _CORRECTION_MAX = 1023.0
 _CONFIDENCE_BINS = 32
 _AXES = 3
-# Contexts that start anew in each pass: all of its bits, and bits by the network's logit.
-_PASS_CONTEXTS = 1 + _CONFIDENCE_BINS
+# Contexts that start anew in each pass: all of its bits, bits by the network's logit, local contexts.
+_PASS_CONTEXTS = 1 + _CONFIDENCE_BINS + sum(SIZES)
+_LOCAL_FIRST = 1 + _CONFIDENCE_BINS + np.cumsum([0, *SIZES[:-1]])[:, None]
+_NETWORK_INPUTS = 3 + len(SIZES)
 _PASS_RANGE = np.arange(_PASS_CONTEXTS)
-# Weights of the network's logit, all bits of the pass, confidence, and the planes of three axes; 2**-16.
-_START = np.array([65536, 19661, 19661, 39322, 39322, 39322], dtype=np.int64)
+# Weights of the network's logit, all bits of the pass, confidence, local contexts, planes of three axes; 2**-16.
+_START = np.array([65536, 19661, 19661] + [13107] * len(SIZES) + [39322] * _AXES, dtype=np.int64)
 # 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12).
 _CURVATURE_START = 30 << 26
-# 5/16 of a Newton step, in the units of weights, gradient and curvature.
-_STEP = 5 * 8 * 65536 // 16
+# Half a Newton step, in the units of weights, gradient and curvature; one update moves a weight by 0.05 at most.
+_STEP = 8 * 65536 // 2
+_STEP_MAX = 3277
 _CURVATURE_SHIFT = 2.0**-20
 _LOG_BITS = 11
 
@@ -104,10 +108,15 @@ class Calibration:
         self._sizes = sizes
         self._weights = _START.copy()
         self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
-        self.start_pass(0)
 
-    def start_pass(self, octant: int) -> None:
-        """Begin the pass of an octant: its planes are the halves of the nodes that it lies in."""
+    def start_pass(self, octant: int, local: np.ndarray) -> None:
+        """Begin the pass of an octant: its planes are the halves of the nodes that it lies in.
+
+        Args:
+            octant: 0…7.
+            local: int64 (len(SIZES), n), the local contexts of its bits.
+        """
+        self._local = local + _LOCAL_FIRST
         self._sums[:, :_PASS_CONTEXTS] = 0
         halves = np.array([octant >> (_AXES - 1 - axis) & 1 for axis in range(_AXES)])
         self._offsets = self._first_plane + halves * self._sizes
@@ -134,13 +143,15 @@ class Calibration:
         keys = np.empty((len(_START) - 1, len(logits)), dtype=np.int64)
         keys[0] = 0
         keys[1] = bins + 1
-        keys[2:] = planes if chosen is None else planes[:, chosen]
+        local = self._local[:, nodes]
+        keys[2 : _NETWORK_INPUTS - 1] = local if chosen is None else local[:, chosen]
+        keys[_NETWORK_INPUTS - 1 :] = planes if chosen is None else planes[:, chosen]
         self._keys = keys
         self._inputs = inputs = np.empty((len(_START), len(logits)))
         inputs[0] = logits
         np.take(correction, keys, out=inputs[1:])
         weights = self._weights.astype(np.float64)
-        self._without_planes = _probability(np.floor(weights[:3] @ inputs[:3] * (1 / _ONE)))
+        self._without_planes = _probability(np.floor(weights[:_NETWORK_INPUTS] @ inputs[:_NETWORK_INPUTS] * (1 / _ONE)))
         self._network = _probability(logits)
         self._mixed = _probability(np.floor(weights @ inputs * (1 / _ONE)))
         return self._mixed.astype(np.uint16)
@@ -154,11 +165,11 @@ class Calibration:
         network, without = self._network, self._without_planes
         counted = np.bincount(keys, minlength=size) * _ONE
         came = np.bincount(keys, np.tile(ones, len(self._keys)), minlength=size)
-        expected = np.concatenate([network, network, without, without, without])
+        expected = np.concatenate([network] * (_NETWORK_INPUTS - 1) + [without] * _AXES)
         self._sums[:, self._index] += np.stack([came, np.bincount(keys, expected, minlength=size), counted])
         error = ones - self._mixed
         variance = np.floor(self._mixed * (_ONE - self._mixed) * _CURVATURE_SHIFT)
         gradient = (self._inputs @ error).astype(np.int64)
         self._curvature += (np.square(self._inputs) @ variance).astype(np.int64)
-        self._weights += gradient * _STEP // self._curvature
+        self._weights += np.clip(gradient * _STEP // self._curvature, -_STEP_MAX, _STEP_MAX)
         np.clip(self._weights, -(1 << 18), 1 << 18, out=self._weights)

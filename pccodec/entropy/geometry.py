@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec.entropy.calibration import BLOCK, Calibration
+from pccodec.entropy.contexts import LocalContexts
 from pccodec.entropy.rangecoder import RangeDecoder, RangeEncoder
 from pccodec.model.occupancy import PASSES, LevelState, OccupancyNetwork
 from pccodec.voxels import morton
@@ -108,10 +109,10 @@ def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np
     """
     encoder = RangeEncoder()
     state = network.begin(context.neighbors, context.statistics)
-    calibration = Calibration(context.coords)
+    calibration, local = Calibration(context.coords), LocalContexts(context.neighbors)
     for octant in range(PASSES):
         bits = (occupancy >> octant) & 1
-        calibration.start_pass(octant)
+        calibration.start_pass(octant, local.keys(octant, occupancy))
         for nodes, logits in _blocks(state):
             chosen = _open(occupancy[nodes]) if octant == _LAST else None
             part = bits[nodes]
@@ -147,10 +148,10 @@ def decode_level(
     count = len(context.neighbors)
     occupancy, known = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint8)
     state = network.begin(context.neighbors, context.statistics)
-    calibration = Calibration(context.coords)
+    calibration, local = Calibration(context.coords), LocalContexts(context.neighbors)
     for octant in range(PASSES):
         bits = np.zeros(count, dtype=np.uint8)
-        calibration.start_pass(octant)
+        calibration.start_pass(octant, local.keys(octant, occupancy))
         for nodes, logits in _blocks(state):
             reached = len(logits)
             chosen = _open(occupancy[nodes]) if octant == _LAST else None
