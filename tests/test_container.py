@@ -239,11 +239,13 @@ def test_clouds_beyond_the_point_budget_are_padded() -> None:
     assert [layer.data for layer in stream.layers[:-1]] == payloads[:-1]
 
 
-def test_node_budget_follows_the_arrived_bytes() -> None:
+def test_node_budget_follows_the_bytes_that_were_of_use() -> None:
     data = pack(*realistic())
     head = parse(data).header_size
-    assert parse(data[:head]).node_budget == 1 << 15
-    assert parse(data[: head + 100]).node_budget == (1 << 15) + 6400
+    assert parse(data[:head]).node_budget(10) == 1 << 15
+    assert parse(data[: head + 100]).node_budget(6) == (1 << 15) + 6400
+    # The first layer is damaged: its 3 bytes count, whatever follows.
+    assert parse(data).node_budget(10) == (1 << 15) + 192
 
 
 def test_max_nodes() -> None:

@@ -56,7 +56,7 @@ def decode(
     model = store.load_by_id(header.model_id)
     state = _decode_layers(stream, model, strict)
     # Until G_3 is decoded nothing but the header vouches for the counts.
-    budget = stream.node_budget if state.finest >= len(header.counts) else UNLIMITED
+    budget = stream.node_budget(state.finest) if state.finest >= len(header.counts) else UNLIMITED
     codes = state.codes[0] if 0 in state.codes else _upsample(state, model, budget)
     grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
     return grid.points(codes)

@@ -85,10 +85,13 @@ class Stream:
         """Bytes of layers that arrived."""
         return sum(len(layer.data) for layer in self.layers)
 
-    @property
-    def node_budget(self) -> int:
-        """Nodes of a level that may be predicted before ``G_3`` is decoded (``node_budget``)."""
-        return node_budget(self.payload_arrived)
+    def node_budget(self, finest: int) -> int:
+        """Nodes of a level that may be predicted below the finest intact level (``layout.node_budget``).
+
+        The bytes that lead to that level count, and those of the next layer, which is cut or damaged.
+        """
+        read = (len(layer.data) for layer in self.layers if layer.spec.level >= finest - 1)
+        return node_budget(sum(read))
 
 
 def level_check(*symbols: Buffer) -> int:

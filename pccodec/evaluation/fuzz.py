@@ -236,7 +236,8 @@ def _prepare(stream: bytes) -> None:
     """Load everything, then let the address space grow by ``MEMORY_LIMIT`` only."""
     logging.getLogger("pccodec").setLevel(logging.ERROR)  # damage is expected here
     codec.decode(stream)
-    codec.decode(container.truncate(stream, layers=1))  # loads the networks, which a whole stream does not need
+    # A whole stream does not need the networks, a cut one loads them.
+    codec.decode(container.truncate(stream, layers=1))
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_LIMIT, resource.RLIM_INFINITY))
