@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from pccodec.entropy import calibration
+from pccodec.entropy.contexts import SIZES
 from pccodec.entropy.calibration import BLOCK, Calibration, integer_log
 
 
@@ -17,7 +18,7 @@ def _code_length(bits: np.ndarray, p_one: np.ndarray) -> float:
 
 def _run(coords: np.ndarray, logits: np.ndarray, bits: np.ndarray, octant: int = 0) -> np.ndarray:
     adaptive = Calibration(coords)
-    adaptive.start_pass(octant, np.zeros((3, len(bits)), dtype=np.int64))
+    adaptive.start_pass(octant, np.zeros((len(SIZES), len(bits)), dtype=np.int64))
     out = []
     for start in range(0, len(bits), BLOCK):
         block = slice(start, min(start + BLOCK, len(bits)))
@@ -92,7 +93,7 @@ def test_extreme_logits_and_long_runs_stay_in_range() -> None:
 
 def test_empty_blocks_are_allowed() -> None:
     adaptive = Calibration(np.zeros((4, 3), dtype=np.int32))
-    adaptive.start_pass(7, np.zeros((3, 4), dtype=np.int64))
+    adaptive.start_pass(7, np.zeros((len(SIZES), 4), dtype=np.int64))
     p_one = adaptive.predict(slice(0, 4), np.zeros(0, dtype=np.int64), np.zeros(0))
     adaptive.update(np.zeros(0, dtype=np.uint8))
     assert len(p_one) == 0

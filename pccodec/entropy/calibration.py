@@ -26,25 +26,33 @@ from pccodec.entropy.contexts import SIZES
 from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
 
 BLOCK = 1024
-"""Bits between two updates."""
+"""Bits between two updates; their sums fit the fields below."""
 
-_ONE = 65536.0
+PRECISION = 16
+_ONE = float(1 << PRECISION)
 _PRIOR = 3 * 65536
-_CORRECTION_MAX = 1023.0
+_CORRECTION_MAX = 1023
 _CONFIDENCE_BINS = 32
 _AXES = 3
-# Contexts that start anew in each pass: all of its bits, bits by the network's logit, local contexts.
-_PASS_CONTEXTS = 1 + _CONFIDENCE_BINS + sum(SIZES)
-_LOCAL_FIRST = 1 + _CONFIDENCE_BINS + np.cumsum([0, *SIZES[:-1]])[:, None]
-_NETWORK_INPUTS = 3 + len(SIZES)
+# Contexts that start anew in each pass: bits by the network's logit, local contexts.
+_PASS_CONTEXTS = _CONFIDENCE_BINS + sum(SIZES)
+_LOCAL_FIRST = _CONFIDENCE_BINS + np.cumsum([0, *SIZES[:-1]])[:, None]
+_NETWORK_INPUTS = 2 + len(SIZES)
 _PASS_RANGE = np.arange(_PASS_CONTEXTS)
-# Weights of the network's logit, all bits of the pass, confidence, local contexts, planes of three axes; 2**-16.
-_START = np.array([65536, 19661, 19661] + [13107] * len(SIZES) + [39322] * _AXES, dtype=np.int64)
+# Weights of the network's logit, confidence, local contexts, planes of three axes; 2**-16.
+_START = np.array([65536, 32768] + [13107] * len(SIZES) + [39322] * _AXES, dtype=np.int64)
 # 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12).
 _CURVATURE_START = 30 << 26
 # Half a Newton step, in the units of weights, gradient and curvature; one update moves a weight by 0.05 at most.
 _STEP = 8 * 65536 // 2
 _STEP_MAX = 3277
+# Fields of 27, 12 and 12 bits hold the sums of a block in one exact float64.
+_EXPECTED_WIDTH = 27
+_EXPECTED_MASK = (1 << _EXPECTED_WIDTH) - 1
+_ONES_FIELD = float(1 << _EXPECTED_WIDTH)
+_BITS_SHIFT = _EXPECTED_WIDTH + 12
+_BITS_MASK = (1 << _BITS_SHIFT) - 1
+_BITS_FIELD = float(1 << _BITS_SHIFT)
 _CURVATURE_SHIFT = 2.0**-20
 _LOG_BITS = 11
 
@@ -56,23 +64,23 @@ def _probability_table() -> np.ndarray:
 
 
 def _log_table() -> np.ndarray:
-    """Natural logarithm in 2**-10 nats of the mantissas 0.5 … 1 in steps of 2**-12."""
+    """Natural logarithm, int64 in 2**-10 nats, of the mantissas 0.5 … 1 in steps of 2**-12."""
     steps = np.arange(1 << _LOG_BITS) + 0.5
-    return np.rint(1024 * np.log(0.5 + steps / (2 << _LOG_BITS)))
+    return np.rint(1024 * np.log(0.5 + steps / (2 << _LOG_BITS))).astype(np.int64)
 
 
 PROBABILITY = _probability_table()
 _PROBABILITY_FLOAT = PROBABILITY.astype(np.float64)
 _LOG = _log_table()
-_LN2 = 710.0
+_LN2 = 710
 """Natural logarithm of 2 in 2**-10 nats, rounded."""
 
 
 def integer_log(x: np.ndarray) -> np.ndarray:
-    """Natural logarithm of positive integers (float64, exact), as integers in 2**-10 nats."""
-    mantissa, exponent = np.frexp(x)
-    index = ((mantissa - 0.5) * (2 << _LOG_BITS)).astype(np.int64)
-    return _LOG[index] + exponent * _LN2
+    """Natural logarithm of positive integers (float64, exact), int64 in 2**-10 nats."""
+    # The bits of a float64: 11 of exponent, then the mantissa without its leading one.
+    bits = x.view(np.int64)
+    return _LOG[bits >> (52 - _LOG_BITS) & ((1 << _LOG_BITS) - 1)] + ((bits >> 52) - 1022) * _LN2
 
 
 def _probability(logits: np.ndarray) -> np.ndarray:
@@ -84,11 +92,12 @@ def _probability(logits: np.ndarray) -> np.ndarray:
 def corrections(sums: np.ndarray) -> np.ndarray:
     """Corrections, in units of logits, of contexts with counts (3, m): ones, ones expected, bits."""
     ones, expected, bits = sums
-    odds = np.stack([ones, bits - expected, expected, bits - ones])
+    odds = np.empty((4, len(ones)))
+    odds[0], odds[1], odds[2], odds[3] = ones, bits - expected, expected, bits - ones
     odds += _PRIOR
     log = integer_log(odds)
-    correction = np.floor((log[0] + log[1] - log[2] - log[3]) * (LOGIT_UNIT / 1024))
-    return np.minimum(np.maximum(correction, -_CORRECTION_MAX), _CORRECTION_MAX)
+    correction = (log[0] + log[1] - log[2] - log[3]) // (1024 // LOGIT_UNIT)
+    return np.minimum(np.maximum(correction, -_CORRECTION_MAX), _CORRECTION_MAX).astype(np.float64)
 
 
 class Calibration:
@@ -102,7 +111,7 @@ class Calibration:
         planes = [np.unique(coords[:, axis], return_inverse=True)[1] for axis in range(_AXES)]
         self._planes = np.stack(planes).astype(np.int64)
         sizes = self._planes.max(axis=1, initial=0) + 1
-        # One table for all contexts: all bits, confidence, then both halves of the planes of each axis.
+        # One table for all contexts: confidence, local ones, then both halves of the planes of each axis.
         self._first_plane = _PASS_CONTEXTS + 2 * np.concatenate([[0], np.cumsum(sizes)[:-1]])
         self._sums = np.zeros((3, _PASS_CONTEXTS + 2 * int(sizes.sum())))
         self._sizes = sizes
@@ -141,10 +150,9 @@ class Calibration:
         planes = planes + (ends - spans - lowest)[:, None]
         bins = np.minimum(np.maximum(logits + 8 * LOGIT_UNIT, 0) // (LOGIT_UNIT // 2), _CONFIDENCE_BINS - 1)
         keys = np.empty((len(_START) - 1, len(logits)), dtype=np.int64)
-        keys[0] = 0
-        keys[1] = bins + 1
+        keys[0] = bins
         local = self._local[:, nodes]
-        keys[2 : _NETWORK_INPUTS - 1] = local if chosen is None else local[:, chosen]
+        keys[1 : _NETWORK_INPUTS - 1] = local if chosen is None else local[:, chosen]
         keys[_NETWORK_INPUTS - 1 :] = planes if chosen is None else planes[:, chosen]
         self._keys = keys
         self._inputs = inputs = np.empty((len(_START), len(logits)))
@@ -160,13 +168,16 @@ class Calibration:
         """Learn from the bits, uint8 (k,), of the block that was predicted last."""
         if not len(bits):
             return
+        # One pass over the keys sums three fields at once: expected ones, ones, and bits.
+        came = bits * _ONES_FIELD + _BITS_FIELD
+        fields = [came + self._network] * (_NETWORK_INPUTS - 1) + [came + self._without_planes] * _AXES
+        sums = np.bincount(self._keys.ravel(), np.concatenate(fields), minlength=len(self._index)).astype(np.int64)
+        counts = np.empty((3, len(sums)))
+        counts[0] = (sums & _BITS_MASK) >> _EXPECTED_WIDTH << PRECISION
+        counts[1] = sums & _EXPECTED_MASK
+        counts[2] = sums >> _BITS_SHIFT << PRECISION
+        self._sums[:, self._index] += counts
         ones = bits * _ONE
-        keys, size = self._keys.ravel(), len(self._index)
-        network, without = self._network, self._without_planes
-        counted = np.bincount(keys, minlength=size) * _ONE
-        came = np.bincount(keys, np.tile(ones, len(self._keys)), minlength=size)
-        expected = np.concatenate([network] * (_NETWORK_INPUTS - 1) + [without] * _AXES)
-        self._sums[:, self._index] += np.stack([came, np.bincount(keys, expected, minlength=size), counted])
         error = ones - self._mixed
         variance = np.floor(self._mixed * (_ONE - self._mixed) * _CURVATURE_SHIFT)
         gradient = (self._inputs @ error).astype(np.int64)

@@ -12,11 +12,12 @@ import numpy as np
 from pccodec.sparse.neighbors import CENTER
 from pccodec.voxels.octree import POPCOUNT
 
-SIZES = (128, 256, 224)
-"""Values that each context can take: siblings; faces; edges."""
+SIZES = (128, 256, 224, 512)
+"""Values that each context can take: siblings; faces; edges; neighbour nodes."""
 
 _AXIS_BIT = (4, 2, 1)
 _AXIS_STEP = (9, 3, 1)
+_FACES = (4, 10, 12, 14, 16, 22)
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -30,6 +31,10 @@ class LocalContexts:
     def __init__(self, neighbors: np.ndarray) -> None:
         self._neighbors = neighbors
         self._columns: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        present = neighbors < len(neighbors)
+        faces = present[:, _FACES]
+        others = present.sum(axis=1) - faces.sum(axis=1) - 1
+        self._nodes = (faces @ (1 << np.arange(len(_FACES)))) * 8 + np.minimum(others, 7)
 
     def _column(self, column: int) -> tuple[np.ndarray, np.ndarray]:
         """A column of the map, int64 (n,), and 1 where that neighbour exists, uint8 (n,)."""
@@ -39,7 +44,7 @@ class LocalContexts:
         return self._columns[column]
 
     def keys(self, octant: int, occupancy: np.ndarray) -> np.ndarray:
-        """Context values, int64 (3, n), of the bits of an octant.
+        """Context values, int64 (len(SIZES), n), of the bits of an octant.
 
         Args:
             octant: the octant that is coded now.
@@ -80,4 +85,5 @@ class LocalContexts:
         keys[0] = prefix
         keys[1] = faces * 4 + np.minimum(POPCOUNT[prefix], 3)
         keys[2] = (np.minimum(edges, 7) * 4 + np.minimum(possible, 3)) * 7 + touching
+        keys[3] = self._nodes
         return keys

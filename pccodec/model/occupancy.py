@@ -192,15 +192,16 @@ class LevelState:
         """Logits of this pass's octant, block after block of nodes: integers in float64 (b,)."""
         net, j, count = self._network, self._pass, len(self._sums)
         message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
-        for block in _blocks(count):
-            hidden = _activate(self._sums[block] + net.hidden[j].offset)
-            message[block] = _activate(hidden @ net.message[j].weights[0] + net.message[j].offset)
         own, around = net.mixed[j].weights
+        both = np.concatenate([net.message[j].weights[0], own], axis=1)
+        own_sums = np.empty((count, own.shape[1]), dtype=np.float32)
         for block in _blocks(count):
-            hidden = _activate(self._sums[block] + net.hidden[j].offset)
+            sums = _activate(self._sums[block] + net.hidden[j].offset) @ both
+            message[block] = _activate(sums[:, :MESSAGE] + net.message[j].offset)
+            np.add(sums[:, MESSAGE:], net.mixed[j].offset, out=own_sums[block])
+        for block in _blocks(count):
             sums = _gathered(message, self._neighbors[block]) @ around
-            sums += hidden @ own
-            sums += net.mixed[j].offset
+            sums += own_sums[block]
             deep = _activate(_activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
             logit = np.floor((deep @ net.logit[j].weights[0])[:, 0] + net.logit[j].offset)
             yield block, np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.float64)
