@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 
 from pccodec.entropy import calibration
-from pccodec.entropy.contexts import SIZES
 from pccodec.entropy.calibration import BLOCK, Calibration, integer_log
+from pccodec.entropy.contexts import SIZES
 
 
 def _code_length(bits: np.ndarray, p_one: np.ndarray) -> float:

@@ -90,10 +90,14 @@ def reference(
         seen = [(around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)]
         hidden = act(
             total(
-                (around(wide), t["start.weight"], t["start.shift"]), *seen, bias=t["start.bias"] + t["hidden.bias"][j]
+                (around(wide), t["start.weight"], t["start.shift"]),
+                *seen,
+                bias=t["start.bias"] + t["hidden.bias"][j],
             )
         )
-        message = act(total((hidden, t["message.weight"][j], t["message.shift"][j]), bias=t["message.bias"][j]))
+        message = act(
+            total((hidden, t["message.weight"][j], t["message.shift"][j]), bias=t["message.bias"][j])
+        )
         mixed = act(
             total(
                 (hidden, t["own.weight"][j], t["own.shift"][j]),
@@ -180,4 +184,3 @@ def test_tensors_round_trip_and_others_are_ignored() -> None:
     assert kept.keys() == tensors.keys()
     for name, value in tensors.items():
         np.testing.assert_array_equal(kept[name], value)
-

@@ -43,7 +43,7 @@ _PASS_RANGE = np.arange(_PASS_CONTEXTS)
 _START = np.array([65536, 32768] + [13107] * len(SIZES) + [39322] * _AXES, dtype=np.int64)
 # 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12).
 _CURVATURE_START = 30 << 26
-# Half a Newton step, in the units of weights, gradient and curvature; one update moves a weight by 0.05 at most.
+# Half a Newton step, in the units of weights, gradient and curvature; at most 0.05 of a weight an update.
 _STEP = 8 * 65536 // 2
 _STEP_MAX = 3277
 # Fields of 27, 12 and 12 bits hold the sums of a block in one exact float64.
@@ -159,7 +159,9 @@ class Calibration:
         inputs[0] = logits
         np.take(correction, keys, out=inputs[1:])
         weights = self._weights.astype(np.float64)
-        self._without_planes = _probability(np.floor(weights[:_NETWORK_INPUTS] @ inputs[:_NETWORK_INPUTS] * (1 / _ONE)))
+        self._without_planes = _probability(
+            np.floor(weights[:_NETWORK_INPUTS] @ inputs[:_NETWORK_INPUTS] * (1 / _ONE))
+        )
         self._network = _probability(logits)
         self._mixed = _probability(np.floor(weights @ inputs * (1 / _ONE)))
         return self._mixed.astype(np.uint16)
@@ -171,7 +173,9 @@ class Calibration:
         # One pass over the keys sums three fields at once: expected ones, ones, and bits.
         came = bits * _ONES_FIELD + _BITS_FIELD
         fields = [came + self._network] * (_NETWORK_INPUTS - 1) + [came + self._without_planes] * _AXES
-        sums = np.bincount(self._keys.ravel(), np.concatenate(fields), minlength=len(self._index)).astype(np.int64)
+        sums = np.bincount(self._keys.ravel(), np.concatenate(fields), minlength=len(self._index)).astype(
+            np.int64
+        )
         counts = np.empty((3, len(sums)))
         counts[0] = (sums & _BITS_MASK) >> _EXPECTED_WIDTH << PRECISION
         counts[1] = sums & _EXPECTED_MASK

@@ -14,6 +14,7 @@ same symbols, every continuation does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import constriction
 import numpy as np
@@ -35,7 +36,7 @@ _Decoder = constriction.stream.queue.RangeDecoder
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
 
-_Step = Callable[[_Decoder, int, int], np.ndarray]
+_Step = Callable[[Any, int, int], np.ndarray]
 
 
 def _shortest(sealed: bytes, words: int, lower: int, span: int) -> bytes:
@@ -118,8 +119,7 @@ class RangeDecoder:
         fills = [b"\x00"] if complete else [b"\x00", b"\xff"]
         length = (len(data) + 3) // 4 * 4 + 4 * _PAD_WORDS
         self._coders = [
-            _Decoder(np.frombuffer(data.ljust(length, fill), dtype=">u4").astype(np.uint32))
-            for fill in fills
+            _Decoder(np.frombuffer(data.ljust(length, fill), dtype=">u4").astype(np.uint32)) for fill in fills
         ]
 
     @property
@@ -135,7 +135,7 @@ class RangeDecoder:
         """
         probabilities = p_one * _SCALE
 
-        def step(coder: _Decoder, start: int, stop: int) -> np.ndarray:
+        def step(coder: Any, start: int, stop: int) -> np.ndarray:
             return coder.decode(_BERNOULLI, probabilities[start:stop])
 
         return self._decode(len(p_one), step).astype(np.uint8)
@@ -147,7 +147,7 @@ class RangeDecoder:
             DamagedError: if a complete layer holds what no encoder writes.
         """
 
-        def step(coder: _Decoder, start: int, stop: int) -> np.ndarray:
+        def step(coder: Any, start: int, stop: int) -> np.ndarray:
             return coder.decode(_CATEGORICAL, tables[rows[start:stop]] * _SCALE)
 
         size = max(1, _TABLE_ENTRIES // tables.shape[1])
@@ -158,7 +158,7 @@ class RangeDecoder:
             stop = min(start + size, len(rows))
             offset = start
 
-            def part(coder: _Decoder, first: int, last: int, offset: int = offset) -> np.ndarray:
+            def part(coder: Any, first: int, last: int, offset: int = offset) -> np.ndarray:
                 return step(coder, offset + first, offset + last)
 
             parts.append(self._decode(stop - start, part))

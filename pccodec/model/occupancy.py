@@ -118,22 +118,29 @@ class OccupancyNetwork:
             _check(f"{name}.shift", shift.shape == shape[:-2] + shape[-1:] and shift.dtype == np.int8)
         top = ACTIVATION_MAX
         self.hidden_size = hidden
-        self.near = _Sum("presence", [self._part("presence", 1), self._part("statistics", top)], self._bias("presence"))
+        self.near = _Sum(
+            "presence", [self._part("presence", 1), self._part("statistics", top)], self._bias("presence")
+        )
         self.wide = _Sum("wide", [self._part("wide", top)], self._bias("wide"))
         bits = [self._part("bits", 1, j) for j in range(PASSES - 1)]
         hidden_bias = self._get("hidden.bias")
         _check("hidden.bias", hidden_bias.shape == (PASSES, hidden))
         start_bias = self._bias("start")
         self.hidden = [
-            _Sum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j]) for j in range(PASSES)
+            _Sum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j])
+            for j in range(PASSES)
         ]
-        self.message = [_Sum("message", [self._part("message", top, j)], self._bias("message", j)) for j in range(PASSES)]
+        self.message = [
+            _Sum("message", [self._part("message", top, j)], self._bias("message", j)) for j in range(PASSES)
+        ]
         self.mixed = [
             _Sum("around", [self._part("own", top, j), self._part("around", top, j)], self._bias("around", j))
             for j in range(PASSES)
         ]
         self.deep = [_Sum("deep", [self._part("deep", top, j)], self._bias("deep", j)) for j in range(PASSES)]
-        self.logit = [_Sum("logit", [self._part("logit", top, j)], self._bias("logit", j)) for j in range(PASSES)]
+        self.logit = [
+            _Sum("logit", [self._part("logit", top, j)], self._bias("logit", j)) for j in range(PASSES)
+        ]
 
     def _get(self, name: str) -> np.ndarray:
         _check(name, TENSOR_PREFIX + name in self._tensors)
@@ -186,7 +193,9 @@ class LevelState:
             sums = _gathered(near, self._neighbors[block]) @ network.wide.weights[0]
             wide[block] = _activate(sums + network.wide.offset)
         for block in _blocks(count):
-            np.matmul(_gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block])
+            np.matmul(
+                _gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
+            )
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Logits of this pass's octant, block after block of nodes: integers in float64 (b,)."""

@@ -37,7 +37,9 @@ class Scene:
 
 def street_scene(rng: np.random.Generator) -> Scene:
     """Houses along a street, cars, poles, bushes and trees within about 80 m."""
-    houses, cars, poles, trees = (rng.integers(low, high) for low, high in ((6, 20), (4, 25), (4, 25), (3, 30)))
+    houses, cars, poles, trees = (
+        rng.integers(low, high) for low, high in ((6, 20), (4, 25), (4, 25), (3, 30))
+    )
     side = rng.choice([-1.0, 1.0], houses)
     house = np.stack([rng.uniform(-70, 70, houses), side * rng.uniform(8, 30, houses)], 1)
     car = np.stack([rng.uniform(-50, 50, cars), rng.choice([-1, 1], cars) * rng.uniform(2.5, 9, cars)], 1)
@@ -50,13 +52,19 @@ def street_scene(rng: np.random.Generator) -> Scene:
             rng.uniform(0.04, 0.25, (poles, 1)).repeat(2, axis=1),
         ]
     )
-    height = np.concatenate([rng.uniform(2, 15, houses), rng.uniform(1.3, 2.2, cars), rng.uniform(2, 9, poles)])
+    height = np.concatenate(
+        [rng.uniform(2, 15, houses), rng.uniform(1.3, 2.2, cars), rng.uniform(2, 9, poles)]
+    )
     low = np.column_stack([at - half, np.full(len(at), -1.0)])
     high = np.column_stack([at + half, height])
     yaw = np.concatenate([rng.normal(0, 0.1, houses + cars), np.zeros(poles)]) + rng.uniform(-0.3, 0.3)
     radii = rng.uniform([0.4, 0.4, 0.4], [3.5, 3.5, 3.0], (trees, 3))
     centers = np.column_stack(
-        [rng.uniform(-60, 60, trees), rng.choice([-1, 1], trees) * rng.uniform(5, 40, trees), rng.uniform(0, 5, trees)]
+        [
+            rng.uniform(-60, 60, trees),
+            rng.choice([-1, 1], trees) * rng.uniform(5, 40, trees),
+            rng.uniform(0, 5, trees),
+        ]
     )
     return Scene(low, high, yaw, centers, radii, rng.normal(0, 0.01, 2))
 
@@ -69,7 +77,9 @@ def room_scene(rng: np.random.Generator) -> Scene:
     at = np.column_stack([rng.uniform(0.8, 4, count), rng.uniform(-3, 3, count), rng.uniform(0, 1.2, count)])
     half = np.exp(rng.uniform(np.log(0.03), np.log(0.7), (count, 3)))
     blobs = rng.integers(2, 12)
-    centers = np.column_stack([rng.uniform(1, 3.5, blobs), rng.uniform(-2, 2, blobs), rng.uniform(0, 1.5, blobs)])
+    centers = np.column_stack(
+        [rng.uniform(1, 3.5, blobs), rng.uniform(-2, 2, blobs), rng.uniform(0, 1.5, blobs)]
+    )
     return Scene(
         np.concatenate([walls, at - half]),
         np.concatenate([wall_tops, at + half]),
@@ -83,7 +93,7 @@ def room_scene(rng: np.random.Generator) -> Scene:
 def cast(
     scene: Scene, origin: np.ndarray, rays: np.ndarray, rng: np.random.Generator, porosity: float
 ) -> np.ndarray:
-    """Distance along each unit ray (n, 3) from the origin (3,) to what it hits, float64 (n,); far if nothing."""
+    """Distance, float64 (n,), along unit rays (n, 3) from the origin (3,) to what they hit; far if nothing."""
     normal = np.array([-scene.slope[0], -scene.slope[1], 1.0])
     down = rays @ normal
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,10 +133,12 @@ def spinning_scan(rng: np.random.Generator) -> np.ndarray:
     scene = street_scene(rng)
     height = rng.uniform(1.5, 2.3)
     distance = cast(scene, np.array([0.0, 0.0, height]), rays, rng, porosity=rng.uniform(0.2, 1.0))
-    keep = (distance < rng.uniform(60, 120)) & (distance > 1.5) & (rng.random(len(rays)) > rng.uniform(0, 0.15))
-    sigma = rng.uniform(0.005, 0.025)
+    keep = (
+        (distance < rng.uniform(60, 120)) & (distance > 1.5) & (rng.random(len(rays)) > rng.uniform(0, 0.15))
+    )
+    sigma = rng.uniform(0.002, 0.022)
     distance = distance[keep] + rng.normal(0, sigma, int(keep.sum()))
-    rough = rng.normal(0, rng.uniform(0, 0.03), len(distance))
+    rough = rng.normal(0, rng.uniform(0, 0.015), len(distance))
     points = rays[keep] * distance[:, None]
     points[:, 2] += rough
     return points / np.exp(rng.uniform(np.log(0.015), np.log(0.12)))
@@ -136,7 +148,7 @@ def _terrain(rng: np.random.Generator, xy: np.ndarray, size: float) -> np.ndarra
     """Height, float64 (n,), of smooth random terrain at xy (n, 2)."""
     z = np.zeros(len(xy))
     for octave in range(6):
-        wave = rng.normal(size=(3, 2)) * 2 ** octave * 2 * np.pi / size
+        wave = rng.normal(size=(3, 2)) * 2**octave * 2 * np.pi / size
         amplitude = 0.03 * size * rng.uniform(0.1, 1) * 2.0 ** (-1.3 * octave)
         z += amplitude * np.sin(xy @ wave.T + rng.uniform(0, 6.28, 3)).sum(axis=1)
     return z
@@ -172,7 +184,9 @@ def aerial_scan(rng: np.random.Generator) -> np.ndarray:
         center, radius = rng.random(2) * size, rng.uniform(1, 6) * unit
         inside = ((xy - center) ** 2).sum(axis=1) < radius**2
         crown = rng.uniform(2, 12) * unit
-        z[inside] += crown * np.where(rng.random(int(inside.sum())) < 0.7, rng.beta(3, 1.5, int(inside.sum())), 0)
+        z[inside] += crown * np.where(
+            rng.random(int(inside.sum())) < 0.7, rng.beta(3, 1.5, int(inside.sum())), 0
+        )
     z += rng.normal(0, rng.uniform(0.02, 0.4), len(z))
     z *= rng.uniform(0.5, 1.5)
     if rng.random() < 0.4:
