@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,3 +90,30 @@ def test_statistics_use_only_what_the_decoder_has() -> None:
     sparser = LevelContext(neighbors, 0, {0: len(occupancy), 1: len(occupancy)})
     denser = LevelContext(neighbors, 0, {0: 5 * len(occupancy), 1: len(occupancy)})
     assert (sparser.statistics != denser.statistics).any()
+
+
+_HASH_OF_A_LAYER = """
+import hashlib
+from pccodec.entropy.geometry import encode_level
+from tests.test_geometry_coder import NETWORK, _context
+context, occupancy = _context()
+print(hashlib.sha256(encode_level(NETWORK, context, occupancy)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"OPENBLAS_NUM_THREADS": "2"}, {"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Nehalem"}],
+)
+def test_bytes_do_not_depend_on_threads_or_instruction_set(setting: dict[str, str]) -> None:
+    here = hashlib.sha256(encode_level(NETWORK, *_context())).hexdigest()
+    environment = {**os.environ, **setting, "PYTHONPATH": os.pathsep.join(sys.path)}
+    there = subprocess.run(
+        [sys.executable, "-c", _HASH_OF_A_LAYER], env=environment, capture_output=True, text=True, check=True
+    )
+    assert there.stdout.strip() == here
+
+
+def test_golden_layer() -> None:
+    digest = hashlib.sha256(encode_level(NETWORK, *_context())).hexdigest()
+    assert digest[:16] == "4d6c23ef11d09f62"

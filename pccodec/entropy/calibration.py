@@ -33,6 +33,8 @@ _ONE = float(1 << PRECISION)
 _PRIOR = 3 * 65536
 _CORRECTION_MAX = 1023
 _CONFIDENCE_BINS = 32
+_MEMORY = 8
+"""Blocks that the contexts of a pass remember; those of the planes forget nothing."""
 _AXES = 3
 # Contexts that start anew in each pass: bits by the network's logit, local contexts.
 _PASS_CONTEXTS = _CONFIDENCE_BINS + sum(SIZES)
@@ -41,8 +43,9 @@ _NETWORK_INPUTS = 2 + len(SIZES)
 _PASS_RANGE = np.arange(_PASS_CONTEXTS)
 # Weights of the network's logit, confidence, local contexts, planes of three axes; 2**-16.
 _START = np.array([65536, 32768] + [13107] * len(SIZES) + [39322] * _AXES, dtype=np.int64)
-# 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12).
-_CURVATURE_START = 30 << 26
+# 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12). The bound keeps the weights moving.
+_CURVATURE_START = 20 << 26
+_CURVATURE_MAX = 300 << 26
 # Half a Newton step, in the units of weights, gradient and curvature; at most 0.05 of a weight an update.
 _STEP = 8 * 65536 // 2
 _STEP_MAX = 3277
@@ -116,7 +119,6 @@ class Calibration:
         self._sums = np.zeros((3, _PASS_CONTEXTS + 2 * int(sizes.sum())))
         self._sizes = sizes
         self._weights = _START.copy()
-        self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
 
     def start_pass(self, octant: int, local: np.ndarray) -> None:
         """Begin the pass of an octant: its planes are the halves of the nodes that it lies in.
@@ -127,6 +129,7 @@ class Calibration:
         """
         self._local = local + _LOCAL_FIRST
         self._sums[:, :_PASS_CONTEXTS] = 0
+        self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
         halves = np.array([octant >> (_AXES - 1 - axis) & 1 for axis in range(_AXES)])
         self._offsets = self._first_plane + halves * self._sizes
 
@@ -180,11 +183,15 @@ class Calibration:
         counts[0] = (sums & _BITS_MASK) >> _EXPECTED_WIDTH << PRECISION
         counts[1] = sums & _EXPECTED_MASK
         counts[2] = sums >> _BITS_SHIFT << PRECISION
+        # Blocks follow the Morton order: what is near in the stream is near in space, so the past fades.
+        recent = self._sums[:, :_PASS_CONTEXTS]
+        recent -= np.floor(recent * (1 / _MEMORY))
         self._sums[:, self._index] += counts
         ones = bits * _ONE
         error = ones - self._mixed
         variance = np.floor(self._mixed * (_ONE - self._mixed) * _CURVATURE_SHIFT)
         gradient = (self._inputs @ error).astype(np.int64)
         self._curvature += (np.square(self._inputs) @ variance).astype(np.int64)
+        np.minimum(self._curvature, _CURVATURE_MAX, out=self._curvature)
         self._weights += np.clip(gradient * _STEP // self._curvature, -_STEP_MAX, _STEP_MAX)
         np.clip(self._weights, -(1 << 18), 1 << 18, out=self._weights)

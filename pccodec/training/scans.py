@@ -93,7 +93,7 @@ def room_scene(rng: np.random.Generator) -> Scene:
 def cast(
     scene: Scene, origin: np.ndarray, rays: np.ndarray, rng: np.random.Generator, porosity: float
 ) -> np.ndarray:
-    """Distance, float64 (n,), along unit rays (n, 3) from the origin (3,) to what they hit; far if nothing."""
+    """Distance, float64 (n,), of unit rays (n, 3) from the origin (3,) to what they hit; far if nothing."""
     normal = np.array([-scene.slope[0], -scene.slope[1], 1.0])
     down = rays @ normal
     with np.errstate(divide="ignore", invalid="ignore"):
