@@ -30,18 +30,17 @@ class LocalContexts:
 
     def __init__(self, neighbors: np.ndarray) -> None:
         self._neighbors = neighbors
-        self._columns: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._columns: dict[int, np.ndarray] = {}
         present = neighbors < len(neighbors)
         faces = present[:, _FACES]
         others = present.sum(axis=1) - faces.sum(axis=1) - 1
         self._nodes = (faces @ (1 << np.arange(len(_FACES)))) * 8 + np.minimum(others, 7)
 
-    def _column(self, column: int) -> tuple[np.ndarray, np.ndarray]:
-        """A column of the map, int64 (n,), and 1 where that neighbour exists, uint8 (n,)."""
-        if column not in self._columns:
-            index = self._neighbors[:, column].astype(np.int64)
-            self._columns[column] = index, (index < len(index)).astype(np.uint8)
-        return self._columns[column]
+    def _column(self, step: int) -> np.ndarray:
+        """The neighbours at an offset ``step`` from the center column, int32 (n,)."""
+        if step not in self._columns:
+            self._columns[step] = np.ascontiguousarray(self._neighbors[:, CENTER + step])
+        return self._columns[step]
 
     def keys(self, octant: int, occupancy: np.ndarray) -> np.ndarray:
         """Context values, int64 (len(SIZES), n), of the bits of an octant.
@@ -58,14 +57,14 @@ class LocalContexts:
         faces = np.zeros(count, dtype=np.int64)
         touching = np.zeros(count, dtype=np.int64)
         for bit, step in zip(_AXIS_BIT, outward, strict=True):
-            index, present = self._column(CENTER + step)
+            index = self._column(step)
             other = octant ^ bit
             if other < octant:
                 inner, outer = prefix >> other & 1, table[index] >> other & 1
                 touching += inner
                 faces = (faces << 2) | (inner << 1) | outer
             else:
-                outer = present
+                outer = index < count
                 faces = (faces << 2) | outer
             touching += outer
         edges = np.zeros(count, dtype=np.int64)
@@ -73,14 +72,14 @@ class LocalContexts:
         for first, second in _PAIRS:
             other = octant ^ _AXIS_BIT[first] ^ _AXIS_BIT[second]
             columns = [outward[first], outward[second], outward[first] + outward[second]]
-            around = [self._column(CENTER + step) for step in columns]
+            around = [self._column(step) for step in columns]
             if other < octant:
                 edges += prefix >> other & 1
-                for index, _ in around:
+                for index in around:
                     edges += table[index] >> other & 1
             else:
-                for _, present in around:
-                    possible += present
+                for index in around:
+                    possible += index < count
         keys = np.empty((len(SIZES), count), dtype=np.int64)
         keys[0] = prefix
         keys[1] = faces * 4 + np.minimum(POPCOUNT[prefix], 3)

@@ -81,7 +81,8 @@ def _activate(sums: np.ndarray) -> np.ndarray:
 def _gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     """Rows of uint8 table (n + 1, C), C = 8 or 16, at neighbors (b, 27) as float32 (b, 27 C)."""
     word = np.uint64 if table.shape[1] == 8 else np.complex128
-    rows = np.take(table.view(word)[:, 0], neighbors)
+    # Indices are widened block by block: for the whole map at once they would take twice its memory.
+    rows = np.take(table.view(word)[:, 0], neighbors.astype(np.intp))
     return rows.view(np.uint8).astype(np.float32)
 
 
@@ -178,7 +179,7 @@ class LevelState:
 
     def __init__(self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray) -> None:
         self._network = network
-        self._neighbors = neighbors.astype(np.intp)
+        self._neighbors = neighbors
         self._pass = 0
         count = len(neighbors)
         self._sums = np.empty((count, network.hidden_size), dtype=np.float32)
@@ -220,5 +221,5 @@ class LevelState:
         table = np.append(bits, np.uint8(0))
         weight = self._network.hidden[self._pass + 1].weights[self._pass + 1]
         for block in _blocks(len(bits)):
-            self._sums[block] += np.take(table, self._neighbors[block]).astype(np.float32) @ weight
+            self._sums[block] += np.take(table, self._neighbors[block].astype(np.intp)).astype(np.float32) @ weight
         self._pass += 1
