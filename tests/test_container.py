@@ -242,10 +242,10 @@ def test_clouds_beyond_the_point_budget_are_padded() -> None:
 def test_node_budget_follows_the_bytes_that_were_of_use() -> None:
     data = pack(*realistic())
     head = parse(data).header_size
-    assert parse(data[:head]).node_budget(10) == 1 << 15
-    assert parse(data[: head + 100]).node_budget(6) == (1 << 15) + 6400
+    assert parse(data[:head]).node_budget(10) == 1 << 20
+    assert parse(data[: head + 100]).node_budget(6) == (1 << 20) + 25600
     # The first layer is damaged: its 3 bytes count, whatever follows.
-    assert parse(data).node_budget(10) == (1 << 15) + 192
+    assert parse(data).node_budget(10) == (1 << 20) + 768
 
 
 def test_max_nodes() -> None:

@@ -20,8 +20,8 @@ MAX_RANKS = 15
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
 
-NODE_FLOOR = 1 << 15
-NODES_PER_BYTE = 1 << 6
+NODE_FLOOR = 1 << 20
+NODES_PER_BYTE = 1 << 8
 
 
 def point_budget(size: int) -> int:
@@ -34,7 +34,7 @@ def point_budget(size: int) -> int:
 
 
 def node_budget(size: int) -> int:
-    """Nodes of a level that a decoder may predict from ``size`` bytes: 2**15 + 64 a byte.
+    """Nodes of a level that a decoder may predict from ``size`` bytes: 2**20 + 256 a byte.
 
     This holds while nothing but the header vouches for the counts. Once ``G_3`` is
     decoded, N_3 is verified and bounds the finer counts.

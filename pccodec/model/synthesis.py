@@ -17,6 +17,8 @@ from pccodec.model.config import COARSE, LATENT_LEVELS, ModelConfig
 from pccodec.model.layers import Linear, ResidualBlock
 from pccodec.sparse.conv import OccupancyConv
 
+_HEAD_NODES = 1 << 15
+
 CONDITIONS = 3
 """Statistics of the cloud that every node of a level is told (:func:`conditions`)."""
 
@@ -100,7 +102,9 @@ class LevelSynthesis(nn.Module):
         for block in self.mix:
             features = block(features, neighbors)
         features = torch.relu(features)
-        return self.logits(torch.relu(self.hidden(features))).float(), features
+        # In parts, so that the wide hidden layer never stands whole in memory when decoding.
+        parts = [self.logits(torch.relu(self.hidden(part))).float() for part in features.split(_HEAD_NODES)]
+        return torch.cat(parts), features
 
     def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
         """Features (k, C') that children inherit, given their parents' index and octant, int64 (k,)."""

@@ -52,7 +52,7 @@ class Known:
         counts: nodes by level, as far as known.
         latents: ranks that arrived, by level.
         partial: known part of the children of the finest exact level.
-        budget: most nodes that a level may be upsampled to.
+        budget: most voxels to upsample to; coarser levels may have half as many nodes.
     """
 
     codes: dict[int, np.ndarray]
@@ -174,7 +174,7 @@ class Upsampler:
                 occupancy = select_children(
                     logits.numpy(),
                     known.counts.get(level - 1),
-                    known.budget,
+                    known.budget if level == 1 else known.budget // 2,
                     known.partial if at_finest else None,
                     every_node=at_finest,
                 )
