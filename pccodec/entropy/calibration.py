@@ -40,7 +40,6 @@ _AXES = 3
 _PASS_CONTEXTS = _CONFIDENCE_BINS + sum(SIZES)
 _LOCAL_FIRST = _CONFIDENCE_BINS + np.cumsum([0, *SIZES[:-1]])[:, None]
 _NETWORK_INPUTS = 2 + len(SIZES)
-_PASS_RANGE = np.arange(_PASS_CONTEXTS)
 # Weights of the network's logit, confidence, local contexts, planes of three axes; 2**-16.
 _START = np.array([65536, 32768] + [13107] * len(SIZES) + [39322] * _AXES, dtype=np.int64)
 # 2**26 is a curvature of one (logits in 1/128, p(1-p) in 2**-12). The bound keeps the weights moving.
@@ -113,12 +112,13 @@ class Calibration:
     def __init__(self, coords: np.ndarray) -> None:
         planes = [np.unique(coords[:, axis], return_inverse=True)[1] for axis in range(_AXES)]
         self._planes = np.stack(planes).astype(np.int64)
-        sizes = self._planes.max(axis=1, initial=0) + 1
-        # One table for all contexts: confidence, local ones, then both halves of the planes of each axis.
-        self._first_plane = _PASS_CONTEXTS + 2 * np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self._sums = np.zeros((3, _PASS_CONTEXTS + 2 * int(sizes.sum())))
-        self._sizes = sizes
-        self._weights = _START.copy()
+        self._sizes = self._planes.max(axis=1, initial=0) + 1
+        # Counts (ones, ones expected, bits) of the pass's contexts, and of both halves of each axis's planes.
+        self._recent = np.zeros((3, _PASS_CONTEXTS))
+        self._plane_counts = np.zeros((3, 2 * int(self._sizes.sum())))
+        self._first_plane = 2 * np.concatenate([[0], np.cumsum(self._sizes)[:-1]])
+        self._blocks: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._weights = _START.astype(np.int64)
 
     def start_pass(self, octant: int, local: np.ndarray) -> None:
         """Begin the pass of an octant: its planes are the halves of the nodes that it lies in.
@@ -128,68 +128,75 @@ class Calibration:
             local: int64 (len(SIZES), n), the local contexts of its bits.
         """
         self._local = local + _LOCAL_FIRST
-        self._sums[:, :_PASS_CONTEXTS] = 0
+        self._recent[:] = 0
         self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
         halves = np.array([octant >> (_AXES - 1 - axis) & 1 for axis in range(_AXES)])
         self._offsets = self._first_plane + halves * self._sizes
+
+    def _block(self, nodes: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Planes of a block: keys in its table (3, k), and of each axis the lowest and their number."""
+        if nodes.start not in self._blocks:
+            planes = self._planes[:, nodes]
+            lowest = planes.min(axis=1)
+            spans = planes.max(axis=1) - lowest + 1
+            first = _PASS_CONTEXTS + np.cumsum(spans) - spans
+            self._blocks[nodes.start] = planes + (first - lowest)[:, None], lowest, spans
+        return self._blocks[nodes.start]
 
     def predict(self, nodes: slice, chosen: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
         """P(1) · 2**16, uint16 (k,), of a block of at most BLOCK bits.
 
         Args:
-            nodes: the nodes of the block.
+            nodes: the nodes of the block; the same blocks in each pass.
             chosen: indices within the block of the nodes that are coded; None for all.
             logits: the network's, float64 (k,) holding integers, of the coded nodes.
         """
-        planes = self._planes[:, nodes]
-        lowest = planes.min(axis=1)
-        spans = planes.max(axis=1) - lowest + 1
-        # The contexts that this block touches, gathered into a small table of their own.
-        ends = _PASS_CONTEXTS + np.cumsum(spans)
-        begins = self._offsets + lowest
-        ranges = [np.arange(begin, begin + span) for begin, span in zip(begins, spans, strict=True)]
-        self._index = np.concatenate([_PASS_RANGE, *ranges])
-        correction = corrections(self._sums[:, self._index])
-        planes = planes + (ends - spans - lowest)[:, None]
-        bins = np.minimum(np.maximum(logits + 8 * LOGIT_UNIT, 0) // (LOGIT_UNIT // 2), _CONFIDENCE_BINS - 1)
-        keys = np.empty((len(_START) - 1, len(logits)), dtype=np.int64)
-        keys[0] = bins
+        planes, lowest, spans = self._block(nodes)
+        begins = (self._offsets + lowest).tolist()
+        ranges = [slice(begin, begin + span) for begin, span in zip(begins, spans.tolist(), strict=True)]
+        self._touched = [self._recent, *(self._plane_counts[:, part] for part in ranges)]
+        correction = corrections(np.concatenate(self._touched, axis=1))
+        self._keys = keys = np.empty((len(_START) - 1, len(logits)), dtype=np.int64)
+        bins = np.maximum(logits + 8 * LOGIT_UNIT, 0) // (LOGIT_UNIT // 2)
+        keys[0] = np.minimum(bins, _CONFIDENCE_BINS - 1)
         local = self._local[:, nodes]
         keys[1 : _NETWORK_INPUTS - 1] = local if chosen is None else local[:, chosen]
         keys[_NETWORK_INPUTS - 1 :] = planes if chosen is None else planes[:, chosen]
-        self._keys = keys
         self._inputs = inputs = np.empty((len(_START), len(logits)))
         inputs[0] = logits
         np.take(correction, keys, out=inputs[1:])
-        weights = self._weights.astype(np.float64)
-        self._without_planes = _probability(
-            np.floor(weights[:_NETWORK_INPUTS] @ inputs[:_NETWORK_INPUTS] * (1 / _ONE))
-        )
-        self._network = _probability(logits)
-        self._mixed = _probability(np.floor(weights @ inputs * (1 / _ONE)))
-        return self._mixed.astype(np.uint16)
+        # Rows: the network alone, with the contexts of the pass, with the planes too.
+        mixes = np.zeros((3, len(_START)))
+        mixes[0, 0] = _ONE
+        mixes[1, :_NETWORK_INPUTS] = self._weights[:_NETWORK_INPUTS]
+        mixes[2] = self._weights
+        self._probabilities = _probability(np.floor((mixes @ inputs) * (1 / _ONE)))
+        return self._probabilities[2].astype(np.uint16)
 
     def update(self, bits: np.ndarray) -> None:
         """Learn from the bits, uint8 (k,), of the block that was predicted last."""
         if not len(bits):
             return
+        network, without_planes, mixed = self._probabilities
         # One pass over the keys sums three fields at once: expected ones, ones, and bits.
         came = bits * _ONES_FIELD + _BITS_FIELD
-        fields = [came + self._network] * (_NETWORK_INPUTS - 1) + [came + self._without_planes] * _AXES
-        sums = np.bincount(self._keys.ravel(), np.concatenate(fields), minlength=len(self._index)).astype(
-            np.int64
-        )
-        counts = np.empty((3, len(sums)))
+        fields = np.empty(self._keys.shape)
+        fields[: _NETWORK_INPUTS - 1] = came + network
+        fields[_NETWORK_INPUTS - 1 :] = came + without_planes
+        size = sum(part.shape[1] for part in self._touched)
+        sums = np.bincount(self._keys.ravel(), fields.ravel(), minlength=size).astype(np.int64)
+        counts = np.empty((3, size))
         counts[0] = (sums & _BITS_MASK) >> _EXPECTED_WIDTH << PRECISION
         counts[1] = sums & _EXPECTED_MASK
         counts[2] = sums >> _BITS_SHIFT << PRECISION
         # Blocks follow the Morton order: what is near in the stream is near in space, so the past fades.
-        recent = self._sums[:, :_PASS_CONTEXTS]
-        recent -= np.floor(recent * (1 / _MEMORY))
-        self._sums[:, self._index] += counts
-        ones = bits * _ONE
-        error = ones - self._mixed
-        variance = np.floor(self._mixed * (_ONE - self._mixed) * _CURVATURE_SHIFT)
+        self._recent -= np.floor(self._recent * (1 / _MEMORY))
+        first = 0
+        for part in self._touched:
+            part += counts[:, first : first + part.shape[1]]
+            first += part.shape[1]
+        error = bits * _ONE - mixed
+        variance = np.floor(mixed * (_ONE - mixed) * _CURVATURE_SHIFT)
         gradient = (self._inputs @ error).astype(np.int64)
         self._curvature += (np.square(self._inputs) @ variance).astype(np.int64)
         np.minimum(self._curvature, _CURVATURE_MAX, out=self._curvature)
