@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from pccodec.entropy import calibration
-from pccodec.entropy.calibration import BLOCK, Calibration, integer_log
+from pccodec.entropy.calibration import MAX_BLOCK, Calibration, block_size, integer_log
 from pccodec.entropy.contexts import SIZES
 
 
@@ -20,9 +20,9 @@ def _run(coords: np.ndarray, logits: np.ndarray, bits: np.ndarray, octant: int =
     adaptive = Calibration(coords)
     adaptive.start_pass(octant, np.zeros((len(SIZES), len(bits)), dtype=np.int64))
     out = []
-    for start in range(0, len(bits), BLOCK):
-        block = slice(start, min(start + BLOCK, len(bits)))
-        out.append(adaptive.predict(block, None, logits[block]))
+    for start in range(0, len(bits), MAX_BLOCK):
+        block = slice(start, min(start + MAX_BLOCK, len(bits)))
+        out.append(adaptive.predict(block.stop - start, None, logits[block]))
         adaptive.update(bits[block])
     return np.concatenate(out)
 
@@ -94,6 +94,12 @@ def test_extreme_logits_and_long_runs_stay_in_range() -> None:
 def test_empty_blocks_are_allowed() -> None:
     adaptive = Calibration(np.zeros((4, 3), dtype=np.int32))
     adaptive.start_pass(7, np.zeros((len(SIZES), 4), dtype=np.int64))
-    p_one = adaptive.predict(slice(0, 4), np.zeros(0, dtype=np.int64), np.zeros(0))
+    p_one = adaptive.predict(4, np.zeros(0, dtype=np.int64), np.zeros(0))
     adaptive.update(np.zeros(0, dtype=np.uint8))
     assert len(p_one) == 0
+
+
+def test_blocks_grow_with_the_level_up_to_the_bound() -> None:
+    sizes = [block_size(nodes) for nodes in (1, 4096, 20_000, 60_000, 10**7)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 64 and sizes[-1] == MAX_BLOCK

@@ -25,6 +25,7 @@ def random_tensors(seed: int, largest: int = 127) -> dict[str, np.ndarray]:
         "wide": (27 * near, wide),
         "start": (27 * wide, hidden),
         "bits": (7, 27, hidden),
+        "same": (8, 27, hidden),
         "message": (8, hidden, 8),
         "own": (8, hidden, mixed),
         "around": (8, 216, mixed),
@@ -33,11 +34,11 @@ def random_tensors(seed: int, largest: int = 127) -> dict[str, np.ndarray]:
     }
     tensors = {}
     for name, shape in shapes.items():
-        binary = name in ("presence", "bits")
+        binary = name in ("presence", "bits", "same")
         outputs = shape[:-2] + shape[-1:]
         tensors[f"{name}.weight"] = rng.integers(-largest, largest + 1, shape).astype(np.int8)
         tensors[f"{name}.shift"] = rng.integers(0, 2, outputs).astype(np.int8) + np.int8(0 if binary else 4)
-        if name not in ("statistics", "bits", "own"):
+        if name not in ("statistics", "bits", "same", "own"):
             tensors[f"{name}.bias"] = rng.integers(-(2**10), 2**10, outputs).astype(np.int32)
     tensors["hidden.bias"] = rng.integers(-(2**9), 2**9, (8, hidden)).astype(np.int32)
     return {"geometry." + name: value for name, value in tensors.items()}
@@ -54,6 +55,11 @@ def sphere(radius: float = 9.5, bits: int = 5) -> tuple[np.ndarray, np.ndarray, 
     for level in range(bits - 1, 0, -1):
         neighbors = maps.child_map(neighbors, octree.occupancy[level])
     return neighbors, octree.occupancy[0], octree.codes[1]
+
+
+def second_group(count: int) -> np.ndarray:
+    """An arbitrary second group, bool (count,): the network takes any."""
+    return np.arange(count) % 5 % 2 == 1
 
 
 def reference(
@@ -98,6 +104,16 @@ def reference(
         message = act(
             total((hidden, t["message.weight"][j], t["message.shift"][j]), bias=t["message.bias"][j])
         )
+        first_bits = np.where(second_group(count), 0, bits[:, j])[:, None]
+        told = act(
+            total(
+                (around(wide), t["start.weight"], t["start.shift"]),
+                *seen,
+                (around(first_bits), t["same.weight"][j], t["same.shift"][j]),
+                bias=t["start.bias"] + t["hidden.bias"][j],
+            )
+        )
+        hidden = np.where(second_group(count)[:, None], told, hidden)
         mixed = act(
             total(
                 (hidden, t["own.weight"][j], t["own.shift"][j]),
@@ -114,13 +130,14 @@ def reference(
 def integer_network(
     tensors: dict[str, np.ndarray], neighbors: np.ndarray, statistics: np.ndarray, bits: np.ndarray
 ) -> np.ndarray:
-    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics)
+    second = second_group(len(neighbors))
+    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics, second)
     out = np.empty((len(neighbors), 8), dtype=np.int64)
     for j in range(8):
-        for block, logits in state.logits():
-            out[block, j] = logits
-        if j < 7:
-            state.observe(bits[:, j].astype(np.uint8))
+        for group in state.groups:
+            for nodes, logits in state.logits():
+                out[nodes, j] = logits
+            state.observe(bits[group, j].astype(np.uint8))
     return out
 
 

@@ -25,8 +25,8 @@ import numpy as np
 from pccodec.entropy.contexts import SIZES
 from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
 
-BLOCK = 1024
-"""Bits between two updates; their sums fit the fields below."""
+MAX_BLOCK = 1024
+"""Most bits between two updates; their sums fit the fields below."""
 
 PRECISION = 16
 _ONE = float(1 << PRECISION)
@@ -85,6 +85,15 @@ def integer_log(x: np.ndarray) -> np.ndarray:
     return _LOG[bits >> (52 - _LOG_BITS) & ((1 << _LOG_BITS) - 1)] + ((bits >> 52) - 1022) * _LN2
 
 
+def block_size(nodes: int) -> int:
+    """Bits between two updates for a level of so many nodes.
+
+    Frequent updates compress better and cost time: levels of many nodes, which
+    take most of the time, have more to learn from and get the larger blocks.
+    """
+    return 64 << int(np.searchsorted([4096, 12_288, 32_768, 131_072], nodes, side="right"))
+
+
 def _probability(logits: np.ndarray) -> np.ndarray:
     """P(1) · 2**16 for logits (integers in float64, any size)."""
     bounded = np.minimum(np.maximum(logits, -LOGIT_MAX), LOGIT_MAX)
@@ -106,7 +115,7 @@ class Calibration:
     """Adaptive state of one layer; encoder and decoder drive it with the same bits.
 
     Args:
-        coords: int32 (n, 3), coordinates of the nodes whose child bits are coded.
+        coords: int32 (n, 3), coordinates of the nodes whose child bits are coded, in coding order.
     """
 
     def __init__(self, coords: np.ndarray) -> None:
@@ -125,9 +134,10 @@ class Calibration:
 
         Args:
             octant: 0…7.
-            local: int64 (len(SIZES), n), the local contexts of its bits.
+            local: int64 (len(SIZES), n), the local contexts of its bits, in coding order.
         """
         self._local = local + _LOCAL_FIRST
+        self._place = 0
         self._recent[:] = 0
         self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
         halves = np.array([octant >> (_AXES - 1 - axis) & 1 for axis in range(_AXES)])
@@ -143,14 +153,16 @@ class Calibration:
             self._blocks[nodes.start] = planes + (first - lowest)[:, None], lowest, spans
         return self._blocks[nodes.start]
 
-    def predict(self, nodes: slice, chosen: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
-        """P(1) · 2**16, uint16 (k,), of a block of at most BLOCK bits.
+    def predict(self, count: int, chosen: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
+        """P(1) · 2**16, uint16 (k,), of the next block of nodes.
 
         Args:
-            nodes: the nodes of the block; the same blocks in each pass.
+            count: nodes of the block, at most MAX_BLOCK; the blocks are the same in each pass.
             chosen: indices within the block of the nodes that are coded; None for all.
             logits: the network's, float64 (k,) holding integers, of the coded nodes.
         """
+        nodes = slice(self._place, self._place + count)
+        self._place += count
         planes, lowest, spans = self._block(nodes)
         begins = (self._offsets + lowest).tolist()
         ranges = [slice(begin, begin + span) for begin, span in zip(begins, spans.tolist(), strict=True)]

@@ -2,7 +2,8 @@
 
 Layer ``G_l`` holds, for each node of ``X_{l+1}``, which of its eight children
 exist. The bits of octant 0 of all nodes come first, then octant 1, …; a layer
-that is cut therefore still says something of every node. A node has at least
+that is cut therefore still says something of every node. Within an octant the
+nodes form two groups like the fields of a chessboard. A node has at least
 one child: where the first seven bits are 0 the last is 1 and takes no bytes.
 The network gives logits, which are adapted to the cloud while it is coded.
 """
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pccodec.entropy.calibration import BLOCK, Calibration
+from pccodec.entropy.calibration import Calibration, block_size
 from pccodec.entropy.contexts import LocalContexts
 from pccodec.entropy.rangecoder import RangeDecoder, RangeEncoder
 from pccodec.model.occupancy import PASSES, LevelState, OccupancyNetwork
 from pccodec.voxels import morton
+from pccodec.voxels.octree import POPCOUNT
 
 _LAST = PASSES - 1
 _HEADER_LEVELS = 4
@@ -35,8 +37,8 @@ class LevelContext:
         counts: number of nodes by level, as far as known. Those of levels 0…3
             (from the header) and of levels above ``l`` are used; the decoder
             must hold the same ones as the encoder did.
-        codes: uint64 (n,), the nodes of ``X_{l+1}``; None if unknown to both
-            sides, then planes of the grid are not looked at.
+        codes: uint64 (n,), the sorted Morton codes of ``X_{l+1}``. Without them (None to both
+            sides) the layer takes more bytes: groups and planes follow from the codes.
     """
 
     neighbors: np.ndarray
@@ -52,13 +54,6 @@ class LevelContext:
         """Children a node that leads to ``level``, 16ths above one, in 0…112; 0 if unknown."""
         below, above = self._known(level), self._known(level + 1)
         return max(0, min(112, 16 * below // above - 16)) if below and above else 0
-
-    @property
-    def coords(self) -> np.ndarray:
-        """Coordinates, int32 (n, 3), of the nodes; all zero if the codes are not known."""
-        if self.codes is None:
-            return np.zeros((len(self.neighbors), 3), dtype=np.int32)
-        return morton.decode(self.codes)
 
     @property
     def statistics(self) -> np.ndarray:
@@ -86,17 +81,41 @@ class LevelContext:
         return np.array(values, dtype=np.int64).clip(0, 127)
 
 
-def _blocks(state: LevelState) -> Iterator[tuple[slice, np.ndarray]]:
-    """Nodes and logits of a pass in the blocks that the calibration learns from."""
+def second_group(codes: np.ndarray) -> np.ndarray:
+    """Which nodes a pass codes second, bool (n,): those whose coordinates add up to an odd number.
+
+    All six face neighbours of such a node are in the first group, as on a chessboard.
+    """
+    return POPCOUNT[(codes & np.uint64(7)).astype(np.uint8)] & 1 == 1
+
+
+def _blocks(state: LevelState, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Nodes and logits of a group in the blocks that the calibration learns from."""
     for nodes, logits in state.logits():
-        for start in range(0, len(logits), BLOCK):
-            part = logits[start : start + BLOCK]
-            yield slice(nodes.start + start, nodes.start + start + len(part)), part
+        for start in range(0, len(nodes), size):
+            yield nodes[start : start + size], logits[start : start + size]
 
 
 def _open(occupancy: np.ndarray) -> np.ndarray:
     """Indices of the nodes whose last bit is not certain: one of the seven before is set."""
     return np.flatnonzero(occupancy & (1 << _LAST) - 1)
+
+
+class _LevelCoder:
+    """What encoder and decoder of a layer keep alike."""
+
+    def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
+        count = len(context.neighbors)
+        codes = np.zeros(count, dtype=np.uint64) if context.codes is None else context.codes
+        self.state = network.begin(context.neighbors, context.statistics, second_group(codes))
+        self.block = block_size(count)
+        self._order = np.concatenate(self.state.groups)
+        self._contexts = LocalContexts(context.neighbors)
+        self.calibration = Calibration(morton.decode(codes)[self._order])
+
+    def start_pass(self, octant: int, occupancy: np.ndarray) -> None:
+        """Begin an octant; ``occupancy`` holds the ones before it."""
+        self.calibration.start_pass(octant, self._contexts.keys(octant, occupancy)[:, self._order])
 
 
 def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray) -> bytes:
@@ -107,21 +126,19 @@ def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np
         context: what the decoder will know.
         occupancy: uint8 (n,), the child bits of each node of ``X_{l+1}``, none 0.
     """
-    encoder = RangeEncoder()
-    state = network.begin(context.neighbors, context.statistics)
-    calibration, local = Calibration(context.coords), LocalContexts(context.neighbors)
+    encoder, coder = RangeEncoder(), _LevelCoder(network, context)
     for octant in range(PASSES):
         bits = (occupancy >> octant) & 1
-        calibration.start_pass(octant, local.keys(octant, occupancy))
-        for nodes, logits in _blocks(state):
-            chosen = _open(occupancy[nodes]) if octant == _LAST else None
-            part = bits[nodes]
-            if chosen is not None:
-                part, logits = part[chosen], logits[chosen]
-            encoder.encode_bits(part, calibration.predict(nodes, chosen, logits))
-            calibration.update(part)
-        if octant < _LAST:
-            state.observe(bits)
+        coder.start_pass(octant, occupancy)
+        for group in coder.state.groups:
+            for nodes, logits in _blocks(coder.state, coder.block):
+                part = bits[nodes]
+                chosen = _open(occupancy[nodes]) if octant == _LAST else None
+                if chosen is not None:
+                    part, logits = part[chosen], logits[chosen]
+                encoder.encode_bits(part, coder.calibration.predict(len(nodes), chosen, logits))
+                coder.calibration.update(part)
+            coder.state.observe(bits[group])
     return encoder.finish()
 
 
@@ -144,35 +161,31 @@ def decode_level(
     Raises:
         DamagedError: if a complete layer holds what no encoder writes.
     """
-    decoder = RangeDecoder(data, complete)
+    decoder, coder = RangeDecoder(data, complete), _LevelCoder(network, context)
     count = len(context.neighbors)
     occupancy, known = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint8)
-    state = network.begin(context.neighbors, context.statistics)
-    calibration, local = Calibration(context.coords), LocalContexts(context.neighbors)
     for octant in range(PASSES):
         bits = np.zeros(count, dtype=np.uint8)
-        calibration.start_pass(octant, local.keys(octant, occupancy))
-        for nodes, logits in _blocks(state):
-            reached = len(logits)
-            chosen = _open(occupancy[nodes]) if octant == _LAST else None
-            if chosen is None:
-                decoded = decoder.decode_bits(calibration.predict(nodes, None, logits))
-                reached = len(decoded)
-                bits[nodes][:reached] = decoded
-            else:
-                decoded = decoder.decode_bits(calibration.predict(nodes, chosen, logits[chosen]))
-                if len(decoded) < len(chosen):
+        coder.start_pass(octant, occupancy)
+        for group in coder.state.groups:
+            for nodes, logits in _blocks(coder.state, coder.block):
+                chosen = _open(occupancy[nodes]) if octant == _LAST else None
+                coded = nodes if chosen is None else nodes[chosen]
+                part = logits if chosen is None else logits[chosen]
+                decoded = decoder.decode_bits(coder.calibration.predict(len(nodes), chosen, part))
+                if chosen is not None:
+                    bits[nodes] = 1
+                    bits[coded] = 0
+                bits[coded[: len(decoded)]] = decoded
+                if decoder.exhausted:
                     # Certain bits take no bytes, but the nodes before them must be known.
-                    reached = int(chosen[len(decoded)])
-                bits[nodes][:reached] = 1
-                bits[nodes][chosen[: len(decoded)]] = decoded
-            known[nodes][:reached] |= np.uint8(1 << octant)
-            if decoder.exhausted:
-                break
-            calibration.update(decoded)
+                    reached = len(decoded) if chosen is None else int(chosen[len(decoded)])
+                    bits[nodes[reached:]] = 0
+                    nodes = nodes[:reached]
+                known[nodes] |= np.uint8(1 << octant)
+                if decoder.exhausted:
+                    return occupancy | bits << np.uint8(octant), known
+                coder.calibration.update(decoded)
+            coder.state.observe(bits[group])
         occupancy |= bits << np.uint8(octant)
-        if decoder.exhausted:
-            break
-        if octant < _LAST:
-            state.observe(bits)
     return occupancy, known

@@ -1,8 +1,9 @@
 """Integer context network: probabilities of the child bits of an octree level.
 
 The child bits of a level are coded in eight passes, pass ``j`` coding octant
-``j`` of all nodes at once, so that its context holds the octants before ``j`` of
-a node *and of all its neighbours*. Per level:
+``j`` of all nodes, so that its context holds the octants before ``j`` of a node
+*and of all its neighbours*. A pass has two groups of nodes, like the fields of a
+chessboard: the second one knows bit ``j`` of the first one too. Per level:
 
     near   (n, C)   which of the 27 cells around a node are occupied, level statistics
     wide   (n, C)   3x3x3 convolution of near
@@ -11,7 +12,8 @@ a node *and of all its neighbours*. Per level:
 and in each pass
 
     hidden  = act(sums + bias_j)            message = act(hidden · M_j)     8 channels
-    mixed   = act(hidden · O_j + 3x3x3 convolution of message)
+    second  = act(sums + bias_j + 3x3x3 convolution of the first group's bits j)
+    mixed   = act((hidden or second) · O_j + 3x3x3 convolution of message)
     logit   = act(mixed · D_j) · l_j        of bit j, in 1/128 nat
 
 Everything is exact integer arithmetic: activations are integers 0…127, weights
@@ -107,6 +109,7 @@ class OccupancyNetwork:
             "wide": (KERNEL * near, wide),
             "start": (KERNEL * wide, hidden),
             "bits": (PASSES - 1, KERNEL, hidden),
+            "same": (PASSES, KERNEL, hidden),
             "message": (PASSES, hidden, MESSAGE),
             "own": (PASSES, hidden, mixed),
             "around": (PASSES, KERNEL * MESSAGE, mixed),
@@ -129,6 +132,14 @@ class OccupancyNetwork:
         start_bias = self._bias("start")
         self.hidden = [
             _Sum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j])
+            for j in range(PASSES)
+        ]
+        self.second = [
+            _Sum(
+                f"second {j}",
+                [self._part("start", top), *bits[:j], self._part("same", 1, j)],
+                start_bias + hidden_bias[j],
+            )
             for j in range(PASSES)
         ]
         self.message = [
@@ -169,19 +180,38 @@ class OccupancyNetwork:
         """The tensors that :meth:`from_tensors` takes, named ``geometry.*``."""
         return dict(self._tensors)
 
-    def begin(self, neighbors: np.ndarray, statistics: np.ndarray) -> LevelState:
-        """Start a level: neighbors int32 (n, 27), statistics (STATISTICS,) integers in 0…127."""
-        return LevelState(self, neighbors, statistics)
+    def begin(self, neighbors: np.ndarray, statistics: np.ndarray, second: np.ndarray) -> LevelState:
+        """Start a level.
+
+        Args:
+            neighbors: int32 (n, 27).
+            statistics: (STATISTICS,), integers in 0…127.
+            second: bool (n,), the nodes of the second group.
+        """
+        return LevelState(self, neighbors, statistics, second)
 
 
 class LevelState:
-    """What the network knows of one level, pass by pass."""
+    """What the network knows of one level, pass by pass and group by group.
 
-    def __init__(self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray) -> None:
+    In each of the eight passes, call :meth:`logits` and then :meth:`observe`
+    for the first group, and again for the second.
+
+    Attributes:
+        groups: indices int64 of the nodes of both groups, each in Morton order.
+    """
+
+    def __init__(
+        self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray, second: np.ndarray
+    ) -> None:
         self._network = network
         self._neighbors = neighbors
-        self._pass = 0
+        self.groups = (np.flatnonzero(~second), np.flatnonzero(second))
+        self._pass, self._group = 0, 0
         count = len(neighbors)
+        self._bits = np.zeros(count + 1, dtype=np.uint8)
+        self._message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
+        self._own = np.empty((count, network.mixed[0].weights[0].shape[1]), dtype=np.float32)
         self._sums = np.empty((count, network.hidden_size), dtype=np.float32)
         present, described = network.near.weights
         near = np.zeros((count + 1, present.shape[1]), dtype=np.uint8)
@@ -198,28 +228,55 @@ class LevelState:
                 _gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
             )
 
-    def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Logits of this pass's octant, block after block of nodes: integers in float64 (b,)."""
-        net, j, count = self._network, self._pass, len(self._sums)
-        message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
-        own, around = net.mixed[j].weights
-        both = np.concatenate([net.message[j].weights[0], own], axis=1)
-        own_sums = np.empty((count, own.shape[1]), dtype=np.float32)
-        for block in _blocks(count):
-            sums = _activate(self._sums[block] + net.hidden[j].offset) @ both
-            message[block] = _activate(sums[:, :MESSAGE] + net.message[j].offset)
-            np.add(sums[:, MESSAGE:], net.mixed[j].offset, out=own_sums[block])
-        for block in _blocks(count):
-            sums = _gathered(message, self._neighbors[block]) @ around
-            sums += own_sums[block]
+    def logits(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Nodes (b,) and their logits, integers in float64 (b,), of the current group, block by block."""
+        if self._group == 0:
+            self._send_messages()
+        else:
+            self._hear_first_group()
+        net, j = self._network, self._pass
+        _, around = net.mixed[j].weights
+        group = self.groups[self._group]
+        for block in _blocks(len(group)):
+            nodes = group[block]
+            sums = _gathered(self._message, self._neighbors[nodes]) @ around
+            sums += self._own[nodes]
             deep = _activate(_activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
             logit = np.floor((deep @ net.logit[j].weights[0])[:, 0] + net.logit[j].offset)
-            yield block, np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.float64)
+            yield nodes, np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.float64)
+
+    def _send_messages(self) -> None:
+        net, j = self._network, self._pass
+        own, _ = net.mixed[j].weights
+        both = np.concatenate([net.message[j].weights[0], own], axis=1)
+        for block in _blocks(len(self._sums)):
+            sums = _activate(self._sums[block] + net.hidden[j].offset) @ both
+            self._message[block] = _activate(sums[:, :MESSAGE] + net.message[j].offset)
+            np.add(sums[:, MESSAGE:], net.mixed[j].offset, out=self._own[block])
+
+    def _hear_first_group(self) -> None:
+        net, j = self._network, self._pass
+        own, _ = net.mixed[j].weights
+        for block in _blocks(len(self.groups[1])):
+            nodes = self.groups[1][block]
+            sums = self._bits_around(nodes) @ net.second[j].weights[-1]
+            sums += self._sums[nodes]
+            sums += net.second[j].offset
+            self._own[nodes] = _activate(sums) @ own + net.mixed[j].offset
+
+    def _bits_around(self, nodes: slice | np.ndarray) -> np.ndarray:
+        """Known bits of this pass's octant around nodes, float32 (b, 27); 0 where unknown."""
+        return np.take(self._bits, self._neighbors[nodes].astype(np.intp)).astype(np.float32)
 
     def observe(self, bits: np.ndarray) -> None:
-        """Take in the bits, uint8 (n,), of this pass's octant and go on to the next pass."""
-        table = np.append(bits, np.uint8(0))
-        weight = self._network.hidden[self._pass + 1].weights[self._pass + 1]
-        for block in _blocks(len(bits)):
-            self._sums[block] += np.take(table, self._neighbors[block].astype(np.intp)).astype(np.float32) @ weight
-        self._pass += 1
+        """Take in the bits, uint8, of the current group and octant, and go on to what comes next."""
+        self._bits[self.groups[self._group]] = bits
+        if self._group == 0:
+            self._group = 1
+            return
+        self._pass, self._group = self._pass + 1, 0
+        if self._pass < PASSES:
+            weight = self._network.hidden[self._pass].weights[self._pass]
+            for block in _blocks(len(self._sums)):
+                self._sums[block] += self._bits_around(block) @ weight
+        self._bits[:] = 0

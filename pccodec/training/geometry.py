@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from pccodec.entropy.geometry import LevelContext
+from pccodec.entropy.geometry import LevelContext, second_group
 from pccodec.model.occupancy import PASSES, OccupancyNetwork
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
 from pccodec.training.levels import CloudCache, Level, cut
@@ -42,7 +42,8 @@ class GeometryTraining:
 class Batch:
     """Parts of levels, joined: tensors as :meth:`GeometryTwin.forward` takes them.
 
-    ``scored``, bool (n,), leaves out the rims; ``part``, int64 (n,), numbers the parts.
+    ``scored``, bool (n,), leaves out the rims; ``part``, int64 (n,), numbers the parts;
+    ``second``, bool (n,), marks the nodes coded in the second half of each pass.
     """
 
     neighbors: Tensor
@@ -50,6 +51,7 @@ class Batch:
     bits: Tensor
     scored: Tensor
     part: Tensor
+    second: Tensor
 
 
 def join(parts: list[tuple[Level, np.ndarray]], statistics: list[np.ndarray]) -> Batch:
@@ -72,6 +74,7 @@ def join(parts: list[tuple[Level, np.ndarray]], statistics: list[np.ndarray]) ->
         ),
         torch.from_numpy(np.concatenate([inside for _, inside in parts])),
         torch.from_numpy(np.repeat(np.arange(len(parts)), [len(part.occupancy) for part, _ in parts])),
+        torch.from_numpy(np.concatenate([second_group(part.codes) for part, _ in parts])),
     )
 
 
@@ -92,7 +95,7 @@ def batches(clouds: list[list[Level]], config: GeometryTraining, rng: np.random.
             count = len(level.occupancy)
             wanted = min(count, config.nodes_per_part, config.nodes_per_step - total)
             start = int(rng.integers(count - wanted + 1))
-            context = LevelContext(level.neighbors, level.level, level.counts)
+            context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
             statistics.append(context.statistics)
             parts.append(cut(level, start, start + wanted))
             total += wanted
@@ -134,7 +137,7 @@ def train(
     clouds = [cache.levels(i) for cache in map(CloudCache, cache_files) for i in range(len(cache))]
     twin = GeometryTwin(config.size)
     if resume is not None:
-        twin.load_state_dict(torch.load(resume, weights_only=True))
+        twin.load_state_dict(torch.load(resume, weights_only=True), strict=False)
     optimizer = torch.optim.Adam(twin.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
     begin = reported = time.monotonic()
     seconds, recent = 60 * minutes, []
@@ -145,7 +148,7 @@ def train(
         decay = 0.5 * (1 + np.cos(np.pi * max(0.0, done - config.warmup) / (1 - config.warmup)))
         rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * decay
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (done + 1e-3) / config.warmup)
-        logits = twin(batch.neighbors, batch.statistics, batch.bits)
+        logits = twin(batch.neighbors, batch.statistics, batch.bits, batch.second)
         cost = bit_cost(logits, batch)
         loss = relative_size(cost, batch)
         optimizer.zero_grad(set_to_none=True)
@@ -180,6 +183,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--learning-rate", type=float, default=GeometryTraining.learning_rate)
     parser.add_argument("--clouds", type=int, default=400, help="clouds to simulate if the cache is missing")
     parser.add_argument("--resume", type=Path, help="checkpoint (.pt) to go on from")
     args = parser.parse_args()
@@ -187,7 +191,14 @@ def main() -> None:
     if not args.cache[0].exists():
         console.print(f"simulating {args.clouds} clouds")
         CloudCache.build(args.data, args.cache[0], args.clouds, seed=1)
-    train(args.cache, GeometryTraining(), args.minutes, args.out, console, args.resume)
+    train(
+        args.cache,
+        GeometryTraining(learning_rate=args.learning_rate),
+        args.minutes,
+        args.out,
+        console,
+        args.resume,
+    )
 
 
 if __name__ == "__main__":

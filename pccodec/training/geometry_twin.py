@@ -7,6 +7,7 @@ measured in training is what the integer network reaches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -50,15 +51,15 @@ class _RoundWeight(nn.Module):
         self.dims, self.gain = dims, gain
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale = 2.0 ** weight_shift(weight.detach() * self.gain, self.dims) * self.gain
+        scale = 2.0 ** weight_shift(weight.detach(), self.dims, self.gain) * self.gain
         rounded = (weight.detach() * scale).round().clamp_(-127, 127) / scale
         return weight + (rounded - weight).detach()
 
 
-def weight_shift(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Largest shift per output channel with which the weight fits int8."""
-    peak = weight.abs().amax(dim=dims, keepdim=True).clamp_min(2.0**-20)
-    return torch.floor(torch.log2(127.0 / peak)).clamp_(-7, MAX_SHIFT)
+def weight_shift(weight: Tensor, dims: tuple[int, ...], gain: float) -> Tensor:
+    """Largest shift per output channel with which the weight times ``gain`` fits int8."""
+    peak = (weight.abs().amax(dim=dims, keepdim=True) * gain).clamp_min(2.0**-20)
+    return torch.floor(torch.log2(127.0 / peak)).clamp_(-7, MAX_SHIFT - math.log2(gain))
 
 
 class _Activate(torch.autograd.Function):
@@ -108,6 +109,10 @@ class GeometryTwin(nn.Module):
         self.bits = nn.ModuleList(
             _linear(KERNEL, c.hidden, ACTIVATION_UNIT, bias=False, scale=0.5) for _ in range(PASSES - 1)
         )
+        # Starts at zero: what the first half of the nodes tells the second is learned on top.
+        self.same = nn.ModuleList(
+            _linear(KERNEL, c.hidden, ACTIVATION_UNIT, bias=False, scale=0.0) for _ in range(PASSES)
+        )
         self.hidden_bias = nn.Parameter(torch.zeros(PASSES, c.hidden))
         self.message = nn.ModuleList(_linear(c.hidden, MESSAGE, 1.0) for _ in range(PASSES))
         self.own = nn.ModuleList(_linear(c.hidden, c.mixed, 1.0, bias=False) for _ in range(PASSES))
@@ -115,13 +120,14 @@ class GeometryTwin(nn.Module):
         self.deep = nn.ModuleList(_linear(c.mixed, c.mixed, 1.0) for _ in range(PASSES))
         self.logit = nn.ModuleList(_linear(c.mixed, 1, LOGIT_UNIT / ACTIVATION_UNIT) for _ in range(PASSES))
 
-    def forward(self, neighbors: Tensor, statistics: Tensor, bits: Tensor) -> Tensor:
+    def forward(self, neighbors: Tensor, statistics: Tensor, bits: Tensor, second: Tensor) -> Tensor:
         """Logits (n, 8) of the child bits.
 
         Args:
             neighbors: int32 (n, 27).
             statistics: (n, STATISTICS), in activation units.
             bits: (n, 8), the true child bits.
+            second: bool (n,), the second group, which sees the first one's bits of the same octant.
         """
         dtype = torch.bfloat16
 
@@ -136,14 +142,18 @@ class GeometryTwin(nn.Module):
         )
         wide = activate(self.wide(activate(near), neighbors))
         sums = self.start(wide, neighbors).float()
-        table = torch.cat([bits, bits.new_zeros(1, PASSES)]).to(dtype)
-        gathered = table.index_select(0, neighbors.reshape(-1)).view(-1, KERNEL, PASSES)
+        later = second[:, None].to(dtype)
+        both = torch.cat([bits.to(dtype), bits.to(dtype) * (1 - later)], dim=1)
+        table = torch.cat([both, both.new_zeros(1, 2 * PASSES)])
+        gathered = table.index_select(0, neighbors.reshape(-1)).view(-1, KERNEL, 2 * PASSES)
         logits = []
         for j in range(PASSES):
             if j:
                 sums = sums + apply(self.bits[j - 1], gathered[:, :, j - 1]).float()
-            hidden = activate((sums + self.hidden_bias[j]).to(dtype))
-            message = activate(apply(self.message[j], hidden))
+            total = sums + self.hidden_bias[j]
+            message = activate(apply(self.message[j], activate(total.to(dtype))))
+            told = apply(self.same[j], gathered[:, :, PASSES + j]) * later
+            hidden = activate((total + told).to(dtype))
             mixed = activate(apply(self.own[j], hidden) + self.around[j](message, neighbors))
             deep = activate(apply(self.deep[j], mixed))
             logits.append(apply(self.logit[j], deep)[:, 0].float())
@@ -159,7 +169,7 @@ class GeometryTwin(nn.Module):
             for layer in layers:
                 rounding = cast(Any, layer).parametrizations["weight"]
                 # The shift is that of the weight before rounding, as in training.
-                shift = weight_shift(rounding.original.detach() * gain, rounding[0].dims).reshape(-1)
+                shift = weight_shift(rounding.original.detach(), rounding[0].dims, gain).reshape(-1)
                 weight = cast(Tensor, layer.weight).detach()
                 weight = weight.t() if weight.ndim == 2 else weight.flatten(0, 1)
                 weights.append((weight * gain * 2.0**shift).round().clamp(-127, 127).to(torch.int8).numpy())
@@ -179,6 +189,7 @@ class GeometryTwin(nn.Module):
         store("wide", [self.wide], 1.0, unit)
         store("start", [self.start], 1.0, unit)
         store("bits", list(self.bits), unit, unit)
+        store("same", list(self.same), unit, unit)
         for name in ("message", "own", "around", "deep"):
             store(name, list(getattr(self, name)), 1.0, unit)
         store("logit", list(self.logit), LOGIT_UNIT / unit, float(LOGIT_UNIT))

@@ -33,12 +33,14 @@ class Level:
         neighbors: int32 (n, 27), the map of ``X_{l+1}``.
         occupancy: uint8 (n,), child bits of each node.
         counts: number of nodes of every level of the cloud.
+        codes: uint64 (n,), the nodes of ``X_{l+1}``.
     """
 
     level: int
     neighbors: np.ndarray
     occupancy: np.ndarray
     counts: dict[int, int]
+    codes: np.ndarray
 
 
 def draw_cloud(file: Path, kind: str, seed: int) -> np.ndarray:
@@ -75,7 +77,7 @@ def levels_of(octree: Octree) -> list[Level]:
     counts = {level: len(codes) for level, codes in enumerate(octree.codes)}
     neighbors, found = maps.root_map(), []
     for level in range(octree.depth - 1, -1, -1):
-        found.append(Level(level, neighbors, octree.occupancy[level], counts))
+        found.append(Level(level, neighbors, octree.occupancy[level], counts, octree.codes[level + 1]))
         if level:
             neighbors = maps.child_map(neighbors, octree.occupancy[level])
     return found[::-1]
@@ -132,5 +134,11 @@ def cut(level: Level, start: int, stop: int) -> tuple[Level, np.ndarray]:
     renumber = np.full(count + 1, len(chosen), dtype=np.int32)
     renumber[chosen] = np.arange(len(chosen), dtype=np.int32)
     inside = (chosen >= start) & (chosen < stop)
-    part = Level(level.level, renumber[level.neighbors[chosen]], level.occupancy[chosen], level.counts)
+    part = Level(
+        level.level,
+        renumber[level.neighbors[chosen]],
+        level.occupancy[chosen],
+        level.counts,
+        level.codes[chosen],
+    )
     return part, inside
