@@ -22,7 +22,7 @@ def _run(coords: np.ndarray, logits: np.ndarray, bits: np.ndarray, octant: int =
     out = []
     for start in range(0, len(bits), MAX_BLOCK):
         block = slice(start, min(start + MAX_BLOCK, len(bits)))
-        out.append(adaptive.predict(block.stop - start, None, logits[block]))
+        out.append(adaptive.predict(block, None, logits[block]))
         adaptive.update(bits[block])
     return np.concatenate(out)
 
@@ -94,7 +94,7 @@ def test_extreme_logits_and_long_runs_stay_in_range() -> None:
 def test_empty_blocks_are_allowed() -> None:
     adaptive = Calibration(np.zeros((4, 3), dtype=np.int32))
     adaptive.start_pass(7, np.zeros((len(SIZES), 4), dtype=np.int64))
-    p_one = adaptive.predict(4, np.zeros(0, dtype=np.int64), np.zeros(0))
+    p_one = adaptive.predict(slice(0, 4), np.zeros(0, dtype=np.int64), np.zeros(0))
     adaptive.update(np.zeros(0, dtype=np.uint8))
     assert len(p_one) == 0
 

@@ -58,8 +58,8 @@ def sphere(radius: float = 9.5, bits: int = 5) -> tuple[np.ndarray, np.ndarray, 
 
 
 def second_group(count: int) -> np.ndarray:
-    """An arbitrary second group, bool (count,): the network takes any."""
-    return np.arange(count) % 5 % 2 == 1
+    """The second group, bool (count,), of an arbitrary division: the network takes any."""
+    return np.arange(count) >= count // 3
 
 
 def reference(
@@ -130,8 +130,7 @@ def reference(
 def integer_network(
     tensors: dict[str, np.ndarray], neighbors: np.ndarray, statistics: np.ndarray, bits: np.ndarray
 ) -> np.ndarray:
-    second = second_group(len(neighbors))
-    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics, second)
+    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics, len(neighbors) // 3)
     out = np.empty((len(neighbors), 8), dtype=np.int64)
     for j in range(8):
         for group in state.groups:

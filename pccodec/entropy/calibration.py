@@ -48,6 +48,7 @@ _CURVATURE_MAX = 300 << 26
 # Half a Newton step, in the units of weights, gradient and curvature; at most 0.05 of a weight an update.
 _STEP = 8 * 65536 // 2
 _STEP_MAX = 3277
+_WEIGHT_MAX = 4 << 16
 # Fields of 27, 12 and 12 bits hold the sums of a block in one exact float64.
 _EXPECTED_WIDTH = 27
 _EXPECTED_MASK = (1 << _EXPECTED_WIDTH) - 1
@@ -91,7 +92,7 @@ def block_size(nodes: int) -> int:
     Frequent updates compress better and cost time: levels of many nodes, which
     take most of the time, have more to learn from and get the larger blocks.
     """
-    return 64 << int(np.searchsorted([4096, 12_288, 32_768, 131_072], nodes, side="right"))
+    return 64 << int(np.searchsorted([2048, 6144, 16_384, 65_536], nodes, side="right"))
 
 
 def _probability(logits: np.ndarray) -> np.ndarray:
@@ -137,7 +138,6 @@ class Calibration:
             local: int64 (len(SIZES), n), the local contexts of its bits, in coding order.
         """
         self._local = local + _LOCAL_FIRST
-        self._place = 0
         self._recent[:] = 0
         self._curvature = np.full(len(_START), _CURVATURE_START, dtype=np.int64)
         halves = np.array([octant >> (_AXES - 1 - axis) & 1 for axis in range(_AXES)])
@@ -153,16 +153,14 @@ class Calibration:
             self._blocks[nodes.start] = planes + (first - lowest)[:, None], lowest, spans
         return self._blocks[nodes.start]
 
-    def predict(self, count: int, chosen: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
-        """P(1) · 2**16, uint16 (k,), of the next block of nodes.
+    def predict(self, nodes: slice, chosen: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
+        """P(1) · 2**16, uint16 (k,), of a block of at most MAX_BLOCK nodes.
 
         Args:
-            count: nodes of the block, at most MAX_BLOCK; the blocks are the same in each pass.
+            nodes: the nodes of the block, in coding order; the blocks are the same in each pass.
             chosen: indices within the block of the nodes that are coded; None for all.
             logits: the network's, float64 (k,) holding integers, of the coded nodes.
         """
-        nodes = slice(self._place, self._place + count)
-        self._place += count
         planes, lowest, spans = self._block(nodes)
         begins = (self._offsets + lowest).tolist()
         ranges = [slice(begin, begin + span) for begin, span in zip(begins, spans.tolist(), strict=True)]
@@ -212,5 +210,6 @@ class Calibration:
         gradient = (self._inputs @ error).astype(np.int64)
         self._curvature += (np.square(self._inputs) @ variance).astype(np.int64)
         np.minimum(self._curvature, _CURVATURE_MAX, out=self._curvature)
-        self._weights += np.clip(gradient * _STEP // self._curvature, -_STEP_MAX, _STEP_MAX)
-        np.clip(self._weights, -(1 << 18), 1 << 18, out=self._weights)
+        step = gradient * _STEP // self._curvature
+        self._weights += np.minimum(np.maximum(step, -_STEP_MAX), _STEP_MAX)
+        np.minimum(np.maximum(self._weights, -_WEIGHT_MAX), _WEIGHT_MAX, out=self._weights)

@@ -89,11 +89,12 @@ def second_group(codes: np.ndarray) -> np.ndarray:
     return POPCOUNT[(codes & np.uint64(7)).astype(np.uint8)] & 1 == 1
 
 
-def _blocks(state: LevelState, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(state: LevelState, size: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Nodes and logits of a group in the blocks that the calibration learns from."""
     for nodes, logits in state.logits():
-        for start in range(0, len(nodes), size):
-            yield nodes[start : start + size], logits[start : start + size]
+        for start in range(0, len(logits), size):
+            part = logits[start : start + size]
+            yield slice(nodes.start + start, nodes.start + start + len(part)), part
 
 
 def _open(occupancy: np.ndarray) -> np.ndarray:
@@ -102,20 +103,20 @@ def _open(occupancy: np.ndarray) -> np.ndarray:
 
 
 class _LevelCoder:
-    """What encoder and decoder of a layer keep alike."""
+    """What encoder and decoder of a layer keep alike; nodes are in coding order, group after group."""
 
     def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
         count = len(context.neighbors)
         codes = np.zeros(count, dtype=np.uint64) if context.codes is None else context.codes
-        self.state = network.begin(context.neighbors, context.statistics, second_group(codes))
+        second = second_group(codes)
+        self.order = np.argsort(second, kind="stable")
+        place = np.full(count + 1, count, dtype=np.int32)
+        place[self.order] = np.arange(count, dtype=np.int32)
+        neighbors = place[context.neighbors[self.order]]
+        self.state = network.begin(neighbors, context.statistics, count - int(second.sum()))
         self.block = block_size(count)
-        self._order = np.concatenate(self.state.groups)
-        self._contexts = LocalContexts(context.neighbors)
-        self.calibration = Calibration(morton.decode(codes)[self._order])
-
-    def start_pass(self, octant: int, occupancy: np.ndarray) -> None:
-        """Begin an octant; ``occupancy`` holds the ones before it."""
-        self.calibration.start_pass(octant, self._contexts.keys(octant, occupancy)[:, self._order])
+        self.contexts = LocalContexts(neighbors)
+        self.calibration = Calibration(morton.decode(codes)[self.order])
 
 
 def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray) -> bytes:
@@ -127,16 +128,17 @@ def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np
         occupancy: uint8 (n,), the child bits of each node of ``X_{l+1}``, none 0.
     """
     encoder, coder = RangeEncoder(), _LevelCoder(network, context)
+    occupancy = occupancy[coder.order]
     for octant in range(PASSES):
         bits = (occupancy >> octant) & 1
-        coder.start_pass(octant, occupancy)
+        coder.calibration.start_pass(octant, coder.contexts.keys(octant, occupancy))
         for group in coder.state.groups:
             for nodes, logits in _blocks(coder.state, coder.block):
                 part = bits[nodes]
                 chosen = _open(occupancy[nodes]) if octant == _LAST else None
                 if chosen is not None:
                     part, logits = part[chosen], logits[chosen]
-                encoder.encode_bits(part, coder.calibration.predict(len(nodes), chosen, logits))
+                encoder.encode_bits(part, coder.calibration.predict(nodes, chosen, logits))
                 coder.calibration.update(part)
             coder.state.observe(bits[group])
     return encoder.finish()
@@ -161,28 +163,37 @@ def decode_level(
     Raises:
         DamagedError: if a complete layer holds what no encoder writes.
     """
-    decoder, coder = RangeDecoder(data, complete), _LevelCoder(network, context)
-    count = len(context.neighbors)
+    coder = _LevelCoder(network, context)
+    coded, determined = _decode(coder, RangeDecoder(data, complete))
+    occupancy, known = np.empty_like(coded), np.empty_like(determined)
+    occupancy[coder.order], known[coder.order] = coded, determined
+    return occupancy, known
+
+
+def _decode(coder: _LevelCoder, decoder: RangeDecoder) -> tuple[np.ndarray, np.ndarray]:
+    """Occupancy and known bits, uint8 (n,), in coding order."""
+    count = len(coder.order)
     occupancy, known = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint8)
     for octant in range(PASSES):
         bits = np.zeros(count, dtype=np.uint8)
-        coder.start_pass(octant, occupancy)
+        coder.calibration.start_pass(octant, coder.contexts.keys(octant, occupancy))
         for group in coder.state.groups:
             for nodes, logits in _blocks(coder.state, coder.block):
                 chosen = _open(occupancy[nodes]) if octant == _LAST else None
-                coded = nodes if chosen is None else nodes[chosen]
                 part = logits if chosen is None else logits[chosen]
-                decoded = decoder.decode_bits(coder.calibration.predict(len(nodes), chosen, part))
-                if chosen is not None:
-                    bits[nodes] = 1
-                    bits[coded] = 0
-                bits[coded[: len(decoded)]] = decoded
-                if decoder.exhausted:
-                    # Certain bits take no bytes, but the nodes before them must be known.
-                    reached = len(decoded) if chosen is None else int(chosen[len(decoded)])
-                    bits[nodes[reached:]] = 0
-                    nodes = nodes[:reached]
-                known[nodes] |= np.uint8(1 << octant)
+                decoded = decoder.decode_bits(coder.calibration.predict(nodes, chosen, part))
+                reached = nodes.start + len(logits)
+                if chosen is None:
+                    if decoder.exhausted:
+                        reached = nodes.start + len(decoded)
+                    bits[nodes.start : reached] = decoded
+                else:
+                    if decoder.exhausted:
+                        # Certain bits take no bytes, but the nodes before them must be known.
+                        reached = nodes.start + int(chosen[len(decoded)])
+                    bits[nodes.start : reached] = 1
+                    bits[nodes.start + chosen[: len(decoded)]] = decoded
+                known[nodes.start : reached] |= np.uint8(1 << octant)
                 if decoder.exhausted:
                     return occupancy | bits << np.uint8(octant), known
                 coder.calibration.update(decoded)

@@ -88,8 +88,8 @@ def _gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     return rows.view(np.uint8).astype(np.float32)
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _BLOCK):
+def _blocks(count: int, first: int = 0) -> Iterator[slice]:
+    for start in range(first, count, _BLOCK):
         yield slice(start, min(start + _BLOCK, count))
 
 
@@ -180,15 +180,15 @@ class OccupancyNetwork:
         """The tensors that :meth:`from_tensors` takes, named ``geometry.*``."""
         return dict(self._tensors)
 
-    def begin(self, neighbors: np.ndarray, statistics: np.ndarray, second: np.ndarray) -> LevelState:
+    def begin(self, neighbors: np.ndarray, statistics: np.ndarray, first: int) -> LevelState:
         """Start a level.
 
         Args:
-            neighbors: int32 (n, 27).
+            neighbors: int32 (n, 27), of nodes in coding order.
             statistics: (STATISTICS,), integers in 0…127.
-            second: bool (n,), the nodes of the second group.
+            first: how many nodes form the first group; the others form the second.
         """
-        return LevelState(self, neighbors, statistics, second)
+        return LevelState(self, neighbors, statistics, first)
 
 
 class LevelState:
@@ -198,17 +198,17 @@ class LevelState:
     for the first group, and again for the second.
 
     Attributes:
-        groups: indices int64 of the nodes of both groups, each in Morton order.
+        groups: the nodes of both groups.
     """
 
     def __init__(
-        self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray, second: np.ndarray
+        self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray, first: int
     ) -> None:
         self._network = network
         self._neighbors = neighbors
-        self.groups = (np.flatnonzero(~second), np.flatnonzero(second))
         self._pass, self._group = 0, 0
         count = len(neighbors)
+        self.groups = (slice(0, first), slice(first, count))
         self._bits = np.zeros(count + 1, dtype=np.uint8)
         self._message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
         self._own = np.empty((count, network.mixed[0].weights[0].shape[1]), dtype=np.float32)
@@ -228,8 +228,8 @@ class LevelState:
                 _gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
             )
 
-    def logits(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Nodes (b,) and their logits, integers in float64 (b,), of the current group, block by block."""
+    def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Nodes and their logits, integers in float64 (b,), of the current group, block by block."""
         if self._group == 0:
             self._send_messages()
         else:
@@ -237,8 +237,7 @@ class LevelState:
         net, j = self._network, self._pass
         _, around = net.mixed[j].weights
         group = self.groups[self._group]
-        for block in _blocks(len(group)):
-            nodes = group[block]
+        for nodes in _blocks(group.stop, group.start):
             sums = _gathered(self._message, self._neighbors[nodes]) @ around
             sums += self._own[nodes]
             deep = _activate(_activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
@@ -257,14 +256,13 @@ class LevelState:
     def _hear_first_group(self) -> None:
         net, j = self._network, self._pass
         own, _ = net.mixed[j].weights
-        for block in _blocks(len(self.groups[1])):
-            nodes = self.groups[1][block]
+        for nodes in _blocks(self.groups[1].stop, self.groups[1].start):
             sums = self._bits_around(nodes) @ net.second[j].weights[-1]
             sums += self._sums[nodes]
             sums += net.second[j].offset
             self._own[nodes] = _activate(sums) @ own + net.mixed[j].offset
 
-    def _bits_around(self, nodes: slice | np.ndarray) -> np.ndarray:
+    def _bits_around(self, nodes: slice) -> np.ndarray:
         """Known bits of this pass's octant around nodes, float32 (b, 27); 0 where unknown."""
         return np.take(self._bits, self._neighbors[nodes].astype(np.intp)).astype(np.float32)
 
