@@ -1,0 +1,132 @@
+"""Training of the geometry coder: its data, its batches, and twin against integer network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pccodec.entropy.geometry import LevelContext, second_group
+from pccodec.model.occupancy import LOGIT_UNIT, OccupancyNetwork
+from pccodec.sparse import neighbors as maps
+from pccodec.training import scans
+from pccodec.training.geometry import GeometryTraining, batches, bit_cost, join, relative_size
+from pccodec.training.geometry_twin import GeometryTwin, NetworkSize, weight_shift
+from pccodec.training.levels import Level, cut, levels_of, octree_of
+from pccodec.voxels import morton, octree
+
+SMALL = NetworkSize(near=8, wide=8, hidden=16, mixed=8)
+
+
+def _cloud(seed: int = 0) -> list[Level]:
+    rng = np.random.default_rng(seed)
+    direction = rng.normal(size=(20_000, 3))
+    points = 30 + 25 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    return levels_of(octree_of(np.unique(morton.encode(points.astype(np.int64)))))
+
+
+def test_levels_lead_from_the_root_to_the_cloud() -> None:
+    levels = _cloud()
+    assert len(levels[-1].codes) == 1
+    for above, level in zip(levels[1:], levels, strict=False):
+        np.testing.assert_array_equal(octree.expand(above.codes, above.occupancy), level.codes)
+        assert level.neighbors.shape == (len(level.codes), maps.KERNEL)
+
+
+def test_a_part_of_a_level_keeps_its_nodes_and_their_neighbours() -> None:
+    level = _cloud()[0]
+    part, inside = cut(level, 100, 400)
+    np.testing.assert_array_equal(part.codes[inside], level.codes[100:400])
+    np.testing.assert_array_equal(part.occupancy[inside], level.occupancy[100:400])
+    known = np.append(part.codes, np.uint64(2**63))
+    every = np.append(level.codes, np.uint64(2**63))
+    np.testing.assert_array_equal(known[part.neighbors[inside]], every[level.neighbors[100:400]])
+
+
+@pytest.mark.parametrize("simulate", [scans.spinning_scan, scans.aerial_scan, scans.depth_capture])
+def test_simulated_scans_are_clouds_of_some_size(
+    simulate: Callable[[np.random.Generator], np.ndarray],
+) -> None:
+    points = simulate(np.random.default_rng(3))
+    assert points.ndim == 2 and points.shape[1] == 3 and len(points) > 5000
+    assert np.isfinite(points).all()
+    assert (np.ptp(points, axis=0) > 3).all() and np.ptp(points, axis=0).max() < 2**20
+
+
+def test_rays_hit_a_box_and_the_ground() -> None:
+    scene = scans.Scene(
+        np.array([[4.0, -1, -1]]),
+        np.array([[6.0, 1, 2]]),
+        np.zeros(1),
+        np.zeros((0, 3)),
+        np.zeros((0, 3)),
+        np.zeros(2),
+    )
+    down = np.array([-1.0, 0, -1]) / np.sqrt(2)
+    rays = np.stack([[1.0, 0, 0], down, [0, 0, 1.0]])
+    distance = scans.cast(scene, np.array([0, 0, 1.0]), rays, np.random.default_rng(0), porosity=1.0)
+    np.testing.assert_allclose(distance[:2], [4.0, np.sqrt(2)])
+    assert distance[2] > 1e6
+
+
+def test_batches_hold_parts_of_several_levels() -> None:
+    config = GeometryTraining(size=SMALL, nodes_per_step=700, nodes_per_part=300)
+    batch = next(batches([_cloud(0), _cloud(1)], config, np.random.default_rng(0)))
+    count = len(batch.bits)
+    assert int(batch.scored.sum()) == 700
+    assert int(batch.part.max()) >= 2
+    assert batch.neighbors.shape == (count, 27) and int(batch.neighbors.max()) == count
+    # No node's neighbours lie in another part.
+    part = torch.cat([batch.part, torch.tensor([-1])])[batch.neighbors.long()]
+    assert ((part == batch.part[:, None]) | (part == -1)).all()
+
+
+def test_the_integer_network_does_what_its_twin_does() -> None:
+    torch.manual_seed(0)
+    twin = GeometryTwin(SMALL)
+    with torch.no_grad():
+        for parameter in twin.same.parameters():
+            parameter.normal_(std=0.2)
+    level = _cloud()[1]
+    context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
+    batch = join([(level, np.ones(len(level.codes), dtype=bool))], [context.statistics])
+    with torch.no_grad():
+        logits = twin(batch.neighbors, batch.statistics, batch.bits, batch.second)
+    second = second_group(level.codes)
+    order = np.argsort(second, kind="stable")
+    place = np.append(np.argsort(order), len(order))
+    network = OccupancyNetwork.from_tensors(twin.tensors())
+    state = network.begin(place[level.neighbors[order]], context.statistics, int((~second).sum()))
+    got = np.empty((len(order), 8))
+    for octant in range(8):
+        for group in state.groups:
+            for nodes, part in state.logits():
+                got[order[nodes], octant] = part / LOGIT_UNIT
+            state.observe(level.occupancy[order[group]] >> octant & 1)
+    # bf16 in the twin: single logits differ, their cost does not.
+    assert np.corrcoef(got.ravel(), logits.numpy().ravel())[0, 1] > 0.99
+    own = bit_cost(torch.from_numpy(got).float(), batch).mean()
+    assert abs(float(own / bit_cost(logits, batch).mean()) - 1) < 0.03
+
+
+def test_weights_fit_int8_after_their_shift() -> None:
+    weight = torch.tensor([[0.001, 0.5], [3.0, -2.0]])
+    shift = weight_shift(weight, (1,), 1.0)
+    scaled = (weight * 2**shift).abs().amax(dim=1)
+    assert (scaled <= 127).all()
+    assert float(scaled[1]) > 63
+
+
+def test_a_part_counts_by_its_relative_size() -> None:
+    level = _cloud()[0]
+    parts = [cut(level, 0, 200), cut(level, 300, 500)]
+    statistics = [np.zeros(14)] * 2
+    batch = join(parts, statistics)
+    cost = torch.where(batch.part == 0, 1.0, 5.0).requires_grad_()
+    relative_size(cost, batch).backward()
+    assert cost.grad is not None
+    weights = cost.grad[batch.scored]
+    assert float(weights[0] / weights[-1]) > 3
+    assert (cost.grad[~batch.scored] == 0).all()
