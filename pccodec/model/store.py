@@ -33,6 +33,10 @@ SUFFIX = ".safetensors"
 _METADATA_KEY = "config"
 
 
+_by_path: dict[bytes, Path] = {}
+"""Models that were loaded by path, so that what they encode also decodes."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A loaded model; its parts are built when first used.
@@ -105,7 +109,9 @@ def load(name: str = DEFAULT) -> Model:
         ModelError: no such model, or the file is no model.
     """
     if name.endswith(SUFFIX):
-        return _load(Path(name))
+        model = _load(Path(name))
+        _by_path[model.id] = Path(name)
+        return model
     for folder in folders():
         if (folder / (name + SUFFIX)).is_file():
             return _load(folder / (name + SUFFIX))
@@ -120,6 +126,8 @@ def load_by_id(wanted: bytes) -> Model:
     Raises:
         ModelError: none of the models at hand has it.
     """
+    if wanted in _by_path:
+        return _load(_by_path[wanted])
     for folder in folders():
         for file in sorted(folder.glob("*" + SUFFIX)):
             if _file_id(file) == wanted:

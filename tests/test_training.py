@@ -1,0 +1,158 @@
+"""Training on a made-up mesh: data, objective, checkpoints, and a release that encodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pccodec import codec
+from pccodec.errors import InputError
+from pccodec.model import store
+from pccodec.model.config import LATENT_LEVELS, ModelConfig
+from pccodec.training.batches import draw_batch, make_batch, mirrored
+from pccodec.training.config import TrainConfig
+from pccodec.training.loop import Trainer
+from pccodec.training.objective import LossConfig, State, StateConfig, run_step
+from pccodec.training.release import release
+from pccodec.training.shapes import BlockCache, ShapeConfig, mesh_files, split_files
+
+TINY = ModelConfig(
+    channels={4: 8, 3: 8, 2: 8, 1: 8}, blocks={4: 1, 3: 1, 2: 1, 1: 1}, analysis_channels=8, analysis_blocks=1
+)
+
+
+def _sphere_mesh(file: Path, rings: int = 24) -> None:
+    """A sphere of triangles between circles of latitude."""
+    theta, phi = np.meshgrid(np.linspace(0, np.pi, rings), np.linspace(0, 2 * np.pi, rings), indexing="ij")
+    verts = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=-1)
+    row, column = np.meshgrid(np.arange(rings - 1), np.arange(rings - 1), indexing="ij")
+    corner = (row * rings + column).ravel()
+    below = np.stack([corner, corner + 1, corner + rings], axis=1)
+    above = np.stack([corner + 1, corner + rings + 1, corner + rings], axis=1)
+    faces = np.concatenate([below, above]).astype(np.int32)
+    np.savez(file, verts=verts.reshape(-1, 3).astype(np.float32), faces=faces)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> BlockCache:
+    folder = tmp_path_factory.mktemp("blocks")
+    _sphere_mesh(folder / "sphere.npz")
+    shapes = ShapeConfig(min_extent=60, max_extent=90, thin_share=0.0, crops_per_pose=2, min_voxels=100)
+    return BlockCache.build(mesh_files(folder), folder, 6, seed=0, workers=1, config=shapes)
+
+
+def test_blocks_are_sorted_voxels_of_their_cube(cache: BlockCache) -> None:
+    assert len(cache) >= 4
+    for index in range(len(cache)):
+        codes = cache[index]
+        assert (np.diff(codes.astype(np.int64)) > 0).all()
+        assert codes[-1] < 1 << 21
+
+
+def test_mirrored_blocks_keep_their_voxels(cache: BlockCache) -> None:
+    block = cache[0]
+    turned = mirrored(block, np.random.default_rng(0))
+    assert len(turned) == len(block) and (np.diff(turned.astype(np.int64)) > 0).all()
+
+
+def test_blocks_of_a_batch_do_not_touch(cache: BlockCache) -> None:
+    batch = make_batch([cache[0], cache[1]])
+    for level in range(1, 7):
+        block = batch.block_of(batch.tree.codes[level], level)
+        neighbors = batch.maps[level]
+        assert (np.append(block, -1)[neighbors] == np.where(neighbors < len(block), block[:, None], -1)).all()
+    assert batch.counts[:, 0].tolist() == [len(cache[0]), len(cache[1])]
+
+
+def test_held_out_meshes_are_not_trained_on() -> None:
+    files = [Path(f"{i}.npz") for i in range(100)]
+    kept, held_out = split_files(files)
+    assert len(held_out) == 4 and not set(kept) & set(held_out) and len(kept) + len(held_out) == 100
+
+
+def test_states_are_drawn_as_their_prefixes_say() -> None:
+    states, ranks = StateConfig(), TINY.ranks
+    prefixes = states.prefixes(ranks)
+    rng = np.random.default_rng(0)
+    drawn = [states.draw(ranks, rng) for _ in range(4000)]
+    for level in LATENT_LEVELS:
+        assert sum(prefixes[level]) == pytest.approx(1.0)
+        seen = np.bincount([state.active[level] for state in drawn], minlength=ranks[level] + 1)
+        assert seen / len(drawn) == pytest.approx(np.array(prefixes[level]), abs=0.03)
+
+
+@pytest.mark.parametrize("finest", [5, 4, 3, 2, 1])
+def test_every_state_trains_what_it_uses(cache: BlockCache, finest: int, tmp_path: Path) -> None:
+    trainer = Trainer(TrainConfig(TINY), cache, cache, tmp_path)
+    active = {level: TINY.ranks[level] if level >= finest else 0 for level in LATENT_LEVELS}
+    outcome = run_step(
+        trainer.model, trainer.rate, make_batch([cache[0]]), State(finest, active), LossConfig(), 1.0, noisy=False
+    )
+    outcome.loss.backward()
+    assert set(outcome.child_bits) == set(range(1, max(finest, 3) + 1))
+    for level in LATENT_LEVELS:
+        makes = trainer.model.analysis.level(level).latent.weight.grad
+        assert (makes is not None and bool(makes.abs().sum() > 0)) == (level >= finest)
+
+
+def test_training_resumes_where_it_stopped(cache: BlockCache, tmp_path: Path) -> None:
+    config = TrainConfig(TINY, batch_blocks=1)
+
+    def run(trainer: Trainer, steps: range) -> list[float]:
+        losses = []
+        for step in steps:
+            torch.manual_seed(step)
+            losses.append(trainer.step(np.random.default_rng(step))["loss"])
+        return losses
+
+    whole = Trainer(config, cache, cache, tmp_path / "whole")
+    # The learning rate follows the clock: hold it still.
+    whole.config = config = TrainConfig(TINY, batch_blocks=1, minutes=1e9)
+    expected = run(whole, range(6))
+    first = Trainer(config, cache, cache, tmp_path / "parts")
+    assert run(first, range(3)) == pytest.approx(expected[:3], rel=1e-3)
+    first.save()
+    second = Trainer(config, cache, cache, tmp_path / "parts")
+    second.restore(tmp_path / "parts" / "checkpoint.pt")
+    assert second.steps == 3
+    assert run(second, range(3, 6)) == pytest.approx(expected[3:], rel=1e-3)
+
+
+def test_loss_falls_and_the_release_encodes(
+    cache: BlockCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(TINY, batch_blocks=1, minutes=1e9, warmup_steps=1)
+    trainer = Trainer(config, cache, cache, tmp_path)
+    batch, state = draw_batch(cache, 1, 10**6, np.random.default_rng(0)), State(3, {3: 0, 2: 0, 1: 0})
+
+    def loss() -> float:
+        with torch.no_grad():
+            outcome = run_step(trainer.model, trainer.rate, batch, state, LossConfig(), 1.0, noisy=False)
+        return float(outcome.loss)
+
+    before = loss()
+    for step in range(25):
+        trainer.step(np.random.default_rng(step))
+    assert loss() < 0.9 * before
+    assert {row["finest"] for row in trainer.validate(1)["validation"]} == set(LATENT_LEVELS)
+    trainer.save()
+    file = tmp_path / "tiny.safetensors"
+    made = release(tmp_path / "checkpoint.pt", store.load().tensors, [cache[0]], file)
+    monkeypatch.setenv("PCCODEC_MODELS", str(tmp_path))
+    points = np.argwhere(np.indices((20, 20, 20)).sum(axis=0) == 24)
+    data = codec.encode(points, model="tiny", ranks=(2, 1, 1))
+    assert made in data
+    assert (np.unique(codec.decode(data), axis=0) == points).all()
+
+
+def test_bad_configurations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown training options: speed"):
+        TrainConfig.from_json({"speed": 3})
+    with pytest.raises(InputError, match="cannot read"):
+        TrainConfig.load(tmp_path / "missing.json")
+    assert TrainConfig.from_json(TrainConfig(TINY).to_json()) == TrainConfig(TINY)
+    with pytest.raises(InputError, match="no training meshes"):
+        mesh_files(tmp_path)
