@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--learning-rate", type=float, default=GeometryTraining.learning_rate)
-    parser.add_argument("--clouds", type=int, default=400, help="clouds to simulate if the cache is missing")
+    parser.add_argument("--clouds", type=int, default=540, help="clouds to simulate if the cache is missing")
     parser.add_argument("--resume", type=Path, help="checkpoint (.pt) to go on from")
     args = parser.parse_args()
     console = Console(stderr=True)

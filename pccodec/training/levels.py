@@ -19,7 +19,7 @@ from pccodec.voxels import morton
 from pccodec.voxels.octree import Octree
 
 KINDS = ("dense", "depth", "spinning", "aerial")
-KIND_SHARES = (0.74, 0.10, 0.08, 0.08)
+KIND_SHARES = (0.58, 0.14, 0.15, 0.13)
 _SIZE = 1024
 _RIM = 2
 
