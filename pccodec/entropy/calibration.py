@@ -92,7 +92,7 @@ def block_size(nodes: int) -> int:
     Frequent updates compress better and cost time: levels of many nodes, which
     take most of the time, have more to learn from and get the larger blocks.
     """
-    return 64 << int(np.searchsorted([2048, 6144, 16_384, 65_536], nodes, side="right"))
+    return 64 << int(np.searchsorted([2048, 6144, 16_384, 131_072], nodes, side="right"))
 
 
 def _probability(logits: np.ndarray) -> np.ndarray:
