@@ -11,8 +11,8 @@ correction of the logit, the log of the odds that came over the odds expected:
 and the coded logit is a weighted sum of the network's logit and the corrections,
 as in logistic mixing (Mahoney, "Adaptive weighing of context models for lossless
 data compression", 2005). The weights follow the gradient of the code length, each
-divided by the curvature summed so far (a diagonal Newton step). Everything is
-updated after each block of bits, so a block is one set of array operations.
+divided by its curvature over the recent bits (a diagonal Newton step). Everything
+is updated after each block of bits, so a block is one set of array operations.
 
 Counts, weights and logits are integers. They are held in float64 where that is
 faster; all values stay below 2**53, so every sum is exact whatever its order.
