@@ -37,7 +37,7 @@ def test_known_children_are_kept_as_they_are(seed: int, nodes: int, octants: int
     rng = np.random.default_rng(seed)
     truth = rng.integers(1, 256, nodes).astype(np.uint8)
     known = np.full(nodes, (1 << octants) - 1, dtype=np.uint8)
-    partial = Partial(truth & known, known)
+    partial = Partial(truth & known, known, _logits(seed + 1, nodes))
     count = int(POPCOUNT[truth].sum())
     chosen = select_children(_logits(seed, nodes), count, MANY, partial, every_node=True)
     assert ((chosen & known) == partial.occupancy).all()

@@ -11,6 +11,7 @@ import numpy as np
 from pccodec import container
 from pccodec.codec.checks import geometry_check
 from pccodec.container import Header, Layer, Stream
+from pccodec.entropy.completion import expected_children
 from pccodec.entropy.geometry import LevelContext, decode_level
 from pccodec.entropy.ranks import RankCoder
 from pccodec.errors import DamagedError
@@ -72,7 +73,7 @@ class _State:
     symbols: np.ndarray
     active: np.ndarray
     latents: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    partial: tuple[np.ndarray, np.ndarray] | None = None
+    partial: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def begin(cls, header: Header) -> _State:
@@ -129,11 +130,12 @@ def _rank_layer(state: _State, layer: Layer, model: Model) -> None:
 def _geometry_layer(state: _State, layer: Layer, header: Header, model: Model) -> None:
     level = layer.spec.level
     neighbors = state.maps[level + 1]
-    occupancy, known = decode_level(
-        model.geometry, LevelContext(neighbors, level, state.counts), layer.data, layer.complete
-    )
+    context = LevelContext(neighbors, level, state.counts, state.codes[level + 1])
+    occupancy, known = decode_level(model.geometry, context, layer.data, layer.complete)
     if not layer.complete:
-        state.partial = (occupancy, known)
+        if known.any():
+            expected = expected_children(model.geometry, context, occupancy, known)
+            state.partial = (occupancy, known, expected)
         return
     count = int(octree.POPCOUNT[occupancy].sum())
     if (occupancy == 0).any() or count > header.max_nodes(level) or count != state.counts.get(level, count):

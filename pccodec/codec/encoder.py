@@ -55,7 +55,7 @@ def encode(
     maps.insert(0, np.empty((0, 27), dtype=np.int32))
     counts = {level: len(nodes) for level, nodes in enumerate(tree.codes)}
     geometry = [
-        encode_level(loaded.geometry, LevelContext(maps[level + 1], level, counts), tree.occupancy[level])
+        encode_level(loaded.geometry, _context(tree, maps, level), tree.occupancy[level])
         for level in range(grid.bits)
     ]
     latents = {}
@@ -85,3 +85,8 @@ def encode(
         for spec in header.layers
     ]
     return container.pack(header, payloads)
+
+
+def _context(tree: Octree, maps: list[np.ndarray], level: int) -> LevelContext:
+    counts = {above: len(nodes) for above, nodes in enumerate(tree.codes)}
+    return LevelContext(maps[level + 1], level, counts, tree.codes[level + 1])

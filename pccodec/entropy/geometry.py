@@ -102,19 +102,30 @@ def _open(occupancy: np.ndarray) -> np.ndarray:
     return np.flatnonzero(occupancy & (1 << _LAST) - 1)
 
 
+def _ordered(context: LevelContext) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Codes, coding order, the neighbour map in that order, and the size of the first group."""
+    count = len(context.neighbors)
+    codes = np.zeros(count, dtype=np.uint64) if context.codes is None else context.codes
+    second = second_group(codes)
+    order = np.argsort(second, kind="stable")
+    place = np.full(count + 1, count, dtype=np.int32)
+    place[order] = np.arange(count, dtype=np.int32)
+    return codes, order, place[context.neighbors[order]], count - int(second.sum())
+
+
+def coding_order(network: OccupancyNetwork, context: LevelContext) -> tuple[np.ndarray, LevelState]:
+    """Nodes in coding order, group after group, int64 (n,), and the network's state for them."""
+    _, order, neighbors, first = _ordered(context)
+    return order, network.begin(neighbors, context.statistics, first)
+
+
 class _LevelCoder:
     """What encoder and decoder of a layer keep alike; nodes are in coding order, group after group."""
 
     def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
-        count = len(context.neighbors)
-        codes = np.zeros(count, dtype=np.uint64) if context.codes is None else context.codes
-        second = second_group(codes)
-        self.order = np.argsort(second, kind="stable")
-        place = np.full(count + 1, count, dtype=np.int32)
-        place[self.order] = np.arange(count, dtype=np.int32)
-        neighbors = place[context.neighbors[self.order]]
-        self.state = network.begin(neighbors, context.statistics, count - int(second.sum()))
-        self.block = block_size(count)
+        codes, self.order, neighbors, first = _ordered(context)
+        self.state = network.begin(neighbors, context.statistics, first)
+        self.block = block_size(len(codes))
         self.contexts = LocalContexts(neighbors)
         self.calibration = Calibration(morton.decode(codes)[self.order])
 

@@ -97,7 +97,9 @@ class LevelSynthesis(nn.Module):
             Occupancy logits of the children (n, 8), fp32, and features (n, C).
         """
         features = context
-        if y_hat is not None and self.mask is not None and self.latent is not None:
+        if self.mask is not None and self.latent is not None:
+            if y_hat is None:
+                y_hat = context.new_zeros(len(context), self.mask.features)
             features = features + self.latent(self.mask(y_hat, active).to(features.dtype))
         for block in self.mix:
             features = block(features, neighbors)

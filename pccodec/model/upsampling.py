@@ -36,10 +36,17 @@ class Partial:
     Attributes:
         occupancy: uint8 (n,), the known child bits, 0 where unknown.
         known: uint8 (n,), a set bit where the child bit is known.
+        expected: float32 (n, 8), logits of the others given the known ones.
     """
 
     occupancy: np.ndarray
     known: np.ndarray
+    expected: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """Share of the child bits that are known, 0…1."""
+        return float(octree.POPCOUNT[self.known].mean()) / 8.0
 
 
 @dataclass
@@ -107,6 +114,8 @@ def select_children(
         if partial is None:
             score[rows, best] += 1e4
     if partial is not None:
+        # The more is known, the more does it tell beside the synthesis transform's marginals.
+        score += partial.share * (partial.expected - score)
         known, occupied = octree.unpack(partial.known), octree.unpack(partial.occupancy)
         score[known & ~occupied] = -np.inf
         if every_node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,32 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
     return {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
 
 
+def keep_ranks(
+    tensors: Mapping[str, np.ndarray], config: ModelConfig, ranks: Mapping[int, int]
+) -> tuple[dict[str, np.ndarray], ModelConfig]:
+    """The autoencoder with only its first ranks: a MaskLayer prefix needs no retraining.
+
+    Args:
+        tensors: ``analysis.*`` and ``synthesis.*``.
+        config: their shape.
+        ranks: ranks to keep at levels 3, 2 and 1, each 1…K.
+    """
+    kept = dict(tensors)
+    for level, count in ranks.items():
+        for name in ("weight", "bias"):
+            makes = f"analysis.levels.{level}.latent.{name}"
+            kept[makes] = kept[makes][:count]
+        reads = f"synthesis.levels.{level}.latent.weight"
+        kept[reads] = kept[reads][:, :count]
+    return kept, replace(config, ranks=dict(ranks))
+
+
 def release(
-    checkpoint: Path, geometry: Mapping[str, np.ndarray], blocks: Iterable[np.ndarray], file: Path
+    checkpoint: Path,
+    geometry: Mapping[str, np.ndarray],
+    blocks: Iterable[np.ndarray],
+    file: Path,
+    ranks: Mapping[int, int] | None = None,
 ) -> bytes:
     """Write the model file of a training checkpoint and return its id.
 
@@ -48,12 +73,14 @@ def release(
         geometry: tensors of the geometry network, ``geometry.*``.
         blocks: training blocks on which the rank tables are counted.
         file: ``NAME.safetensors`` to write.
+        ranks: ranks to keep at levels 3, 2 and 1; all if not given.
     """
     state = torch.load(checkpoint, weights_only=True)
     config = ModelConfig.from_json(state["config"]["model"])
     tensors: dict[str, np.ndarray] = {
         name: value.to(torch.float16).numpy() for name, value in state["average"].items()
     }
+    tensors, config = keep_ranks(tensors, config, ranks or config.ranks)
     tensors |= {name: value for name, value in geometry.items() if name.startswith("geometry.")}
     model = Model(file.stem, b"", config, tensors)
     return store.save(file, config, {**tensors, **count_rank_tables(model, blocks)})
