@@ -110,7 +110,7 @@ class MaskedOptimizer:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        layers: Mapping[str, Iterable[tuple[nn.Parameter, int]]],
+        layers: Mapping[str, Iterable[tuple[Tensor, int]]],
     ) -> None:
         self.optimizer = optimizer
         self.layers = {name: list(pairs) for name, pairs in layers.items()}

@@ -13,9 +13,7 @@ from pccodec.voxels import morton, octree
 clouds = npst.arrays(np.int64, st.tuples(st.integers(1, 60), st.just(3)), elements=st.integers(0, 31))
 
 
-@given(
-    npst.arrays(np.int64, st.tuples(st.integers(1, 50), st.just(3)), elements=st.integers(0, 2**21 - 1))
-)
+@given(npst.arrays(np.int64, st.tuples(st.integers(1, 50), st.just(3)), elements=st.integers(0, 2**21 - 1)))
 def test_morton_codes_return_the_coordinates(coords: np.ndarray) -> None:
     assert (morton.decode(morton.encode(coords)) == coords).all()
 

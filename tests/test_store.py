@@ -13,9 +13,12 @@ from pccodec.model.config import ModelConfig
 
 
 def test_equal_content_gives_equal_files_and_ids(tmp_path: Path) -> None:
-    tensors = {"b": np.arange(5, dtype=np.int8), "a": np.ones((2, 3), dtype=np.float16)}
+    tensors: dict[str, np.ndarray] = {
+        "b": np.arange(5, dtype=np.int8),
+        "a": np.ones((2, 3), dtype=np.float16),
+    }
     first = store.save(tmp_path / "one.safetensors", ModelConfig(), tensors)
-    second = store.save(tmp_path / "two.safetensors", ModelConfig(), dict(reversed(tensors.items())))
+    second = store.save(tmp_path / "two.safetensors", ModelConfig(), dict(reversed(list(tensors.items()))))
     assert first == second and len(first) == 8
     loaded = store.load(str(tmp_path / "one.safetensors"))
     assert loaded.config == ModelConfig()

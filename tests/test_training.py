@@ -16,7 +16,7 @@ from pccodec.training.batches import draw_batch, make_batch, mirrored
 from pccodec.training.config import TrainConfig
 from pccodec.training.loop import Trainer
 from pccodec.training.objective import LossConfig, State, StateConfig, run_step
-from pccodec.training.release import release
+from pccodec.training.release import archive, release
 from pccodec.training.shapes import BlockCache, ShapeConfig, mesh_files, split_files
 
 TINY = ModelConfig(
@@ -89,7 +89,13 @@ def test_every_state_trains_what_it_uses(cache: BlockCache, finest: int, tmp_pat
     trainer = Trainer(TrainConfig(TINY), cache, cache, tmp_path)
     active = {level: TINY.ranks[level] if level >= finest else 0 for level in LATENT_LEVELS}
     outcome = run_step(
-        trainer.model, trainer.rate, make_batch([cache[0]]), State(finest, active), LossConfig(), 1.0, noisy=False
+        trainer.model,
+        trainer.rate,
+        make_batch([cache[0]]),
+        State(finest, active),
+        LossConfig(),
+        1.0,
+        noisy=False,
     )
     outcome.loss.backward()
     assert set(outcome.child_bits) == set(range(1, max(finest, 3) + 1))
@@ -118,6 +124,13 @@ def test_training_resumes_where_it_stopped(cache: BlockCache, tmp_path: Path) ->
     second = Trainer(config, cache, cache, tmp_path / "parts")
     second.restore(tmp_path / "parts" / "checkpoint.pt")
     assert second.steps == 3
+    archive(tmp_path / "parts" / "checkpoint.pt", tmp_path / "small.pt")
+    assert (tmp_path / "small.pt").stat().st_size < 0.7 * (
+        tmp_path / "parts" / "checkpoint.pt"
+    ).stat().st_size
+    third = Trainer(config, cache, cache, tmp_path / "third")
+    third.restore(tmp_path / "small.pt")
+    assert run(third, range(3, 4)) == pytest.approx(expected[3:4], rel=0.1)
     assert run(second, range(3, 6)) == pytest.approx(expected[3:], rel=1e-3)
 
 

@@ -16,6 +16,11 @@ SPARSE_GROWTH = 2.3
 """Children a node below which a level is too sparse for ranks: there is no surface to describe."""
 
 
+MARGIN = 3.0
+"""How much more than the geometry layer a byte of ranks must tell. A cut geometry layer raises quality
+nearly in proportion to its bytes, and ranks leave its bytes unchanged, so an even trade is a loss."""
+
+
 @dataclass(frozen=True)
 class RankLayers:
     """Ranks of one level: symbols int8 (n, K) and the payload of each of the K layers."""
@@ -33,8 +38,8 @@ def rank_layers(
 ) -> dict[int, RankLayers]:
     """Latent ranks to send, by level; levels without ranks are missing.
 
-    Left to choose, the encoder sends the ranks of a level if they tell more of the
-    children's bits per byte than the geometry layer that follows would.
+    Left to choose, the encoder sends the ranks of a level, coarse to fine, while they tell
+    ``MARGIN`` times as much of the children's bits per byte as the geometry layer that follows.
 
     Args:
         tree: the cloud's octree.
@@ -58,7 +63,8 @@ def rank_layers(
             for k in range(offer.symbols.shape[1])
         ]
         told = offer.open_bits - offer.left_bits
-        pays = told * geometry_bytes[offer.level - 1] > offer.open_bits * sum(map(len, payloads))
+        size = MARGIN * sum(map(len, payloads))
+        pays = told * geometry_bytes[offer.level - 1] > offer.open_bits * size
         if limits is not None or pays:
             layers[offer.level] = RankLayers(offer.symbols, payloads)
         return offer.level in layers

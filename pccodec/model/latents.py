@@ -48,7 +48,8 @@ def latent_ranks(
         tree: one cloud, or a batch of blocks.
         maps: neighbour maps int32 (n, 27) of levels 1 and up, by level.
         wanted: number of ranks by level, 1…K; levels not named have none.
-        accept: whether the ranks of a level are sent; finer levels depend on that.
+        accept: whether the ranks of a level are sent; after a refusal finer levels, whose
+            ranks cost more, are not looked at.
 
     Returns:
         Accepted symbols, int8 (n, k), by level.
@@ -84,9 +85,10 @@ def _latent_ranks(
             latent = Latent(symbols, np.full(len(symbols), ranks, dtype=np.int64))
             told, with_ranks = upsampler.predict(context, neighbors, level, latent)
             offer = LevelRanks(level, symbols, _child_bits(logits, occupancy), _child_bits(told, occupancy))
-            if accept(offer):
-                chosen[level] = symbols
-                features = with_ranks
+            if not accept(offer):
+                break
+            chosen[level] = symbols
+            features = with_ranks
         if level > finest:
             inherited = upsampler.inherit(level, features, occupancy)
     return chosen

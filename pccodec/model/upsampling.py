@@ -74,6 +74,11 @@ class Known:
         """The finest exactly known level."""
         return min(self.codes)
 
+    def most(self, level: int) -> int:
+        """Upper limit on the nodes of a level: the budget, and no more than finer levels have."""
+        finer = [count for other, count in self.counts.items() if other < level]
+        return min([self.budget if level == 0 else self.budget // 2, *finer])
+
     def conditions(self, level: int) -> list[float]:
         """Conditions of the level network (:func:`pccodec.model.synthesis.conditions`)."""
 
@@ -183,7 +188,7 @@ class Upsampler:
                 occupancy = select_children(
                     logits.numpy(),
                     known.counts.get(level - 1),
-                    known.budget if level == 1 else known.budget // 2,
+                    known.most(level - 1),
                     known.partial if at_finest else None,
                     every_node=at_finest,
                 )

@@ -59,9 +59,7 @@ def mirrored(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def make_batch(blocks: list[np.ndarray]) -> Batch:
     """Batch of blocks given as sorted Morton codes, uint64."""
-    joined = np.concatenate(
-        [codes | np.uint64(i << (3 * BLOCK_BITS)) for i, codes in enumerate(blocks)]
-    )
+    joined = np.concatenate([codes | np.uint64(i << (3 * BLOCK_BITS)) for i, codes in enumerate(blocks)])
     tree = octree.Octree.build(joined, BLOCK_BITS)
     maps = [root_map(len(blocks))]
     for level in range(BLOCK_BITS - 1, 0, -1):

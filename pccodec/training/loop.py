@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pccodec.masklayer import MaskedOptimizer
 from pccodec.model.autoencoder import Autoencoder
@@ -28,17 +28,15 @@ CHECKPOINT_SECONDS = 240.0
 LOG_STEPS = 50
 
 
-def _rank_parameters(model: Autoencoder, rate: LatentRate) -> dict[str, list[tuple[nn.Parameter, int]]]:
+def _rank_parameters(model: Autoencoder, rate: LatentRate) -> dict[str, list[tuple[Tensor, int]]]:
     """The parameters that belong to single ranks, and their axis of ranks, by level."""
-    pairs: dict[str, list[tuple[nn.Parameter, int]]] = {}
+    pairs: dict[str, list[tuple[Tensor, int]]] = {}
     for level in LATENT_LEVELS:
         makes = model.analysis.level(level).latent
         reads = model.synthesis.level(level).latent
         assert reads is not None and makes.bias is not None
-        owned = [(makes.weight, 0), (makes.bias, 0), (reads.weight, 1), (rate.log_scale[str(level)], 0)]
-        pairs[str(level)] = [
-            (parameter, axis) for parameter, axis in owned if isinstance(parameter, nn.Parameter)
-        ]
+        scale = rate.log_scale[str(level)]
+        pairs[str(level)] = [(makes.weight, 0), (makes.bias, 0), (reads.weight, 1), (scale, 0)]
     return pairs
 
 
@@ -95,12 +93,12 @@ class Trainer:
         os.replace(temporary, self.folder / "checkpoint.pt")
 
     def restore(self, file: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, full or archived (:func:`pccodec.training.release.archive`)."""
         state: dict[str, Any] = torch.load(file, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.rate.load_state_dict(state["rate"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average = state["average"]
+        self.average = {name: value.float() for name, value in state["average"].items()}
         self.steps, self.seconds = state["steps"], state["seconds"]
 
     def _learning_rate(self) -> float:

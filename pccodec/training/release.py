@@ -84,3 +84,19 @@ def release(
     tensors |= {name: value for name, value in geometry.items() if name.startswith("geometry.")}
     model = Model(file.stem, b"", config, tensors)
     return store.save(file, config, {**tensors, **count_rank_tables(model, blocks)})
+
+
+def archive(checkpoint: Path, file: Path) -> None:
+    """A checkpoint in a third of its size, to be kept with the model.
+
+    The averaged weights stand in for the current ones, in fp16; the optimizer's moments are bf16.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    small = {name: value.to(torch.float16) for name, value in state["average"].items()}
+    moments = {
+        index: {name: value.to(torch.bfloat16) if value.ndim else value for name, value in parameter.items()}
+        for index, parameter in state["optimizer"]["state"].items()
+    }
+    state["model"] = state["average"] = small
+    state["optimizer"] = {**state["optimizer"], "state": moments}
+    torch.save(state, file)

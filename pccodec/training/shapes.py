@@ -93,13 +93,14 @@ def _pose(verts: np.ndarray, config: ShapeConfig, rng: np.random.Generator) -> n
     return verts * np.float32(extent / max(float(np.ptp(verts, axis=0).max()), 1e-9))
 
 
-def capture(
-    triangles: np.ndarray, config: ShapeConfig, rng: np.random.Generator, size: int
-) -> np.ndarray:
+def capture(triangles: np.ndarray, config: ShapeConfig, rng: np.random.Generator, size: int) -> np.ndarray:
     """Simulated capture of triangles (m, 3, 3) around the cube [0, size)³: points float32 (n, 3)."""
-    area = 0.5 * np.linalg.norm(
-        np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
-    ).sum()
+    area = (
+        0.5
+        * np.linalg.norm(
+            np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
+        ).sum()
+    )
     thin = rng.random() < config.thin_share
     density = np.exp(rng.uniform(np.log(0.25), 0.0) if thin else rng.uniform(0.3, np.log(8.0)))
     points, normals = sample_surface(triangles, int(min(density * area + 1, 1_500_000)), rng)
@@ -130,9 +131,7 @@ def voxel_codes(points: np.ndarray, size: int) -> np.ndarray:
     return np.unique(morton.encode(voxels[inside]))
 
 
-def pose_blocks(
-    file: Path, config: ShapeConfig, seed: int, bits: int = BLOCK_BITS
-) -> list[np.ndarray]:
+def pose_blocks(file: Path, config: ShapeConfig, seed: int, bits: int = BLOCK_BITS) -> list[np.ndarray]:
     """Blocks of one posed mesh: a list of sorted Morton codes, uint64."""
     rng = np.random.default_rng(seed)
     size = 1 << bits

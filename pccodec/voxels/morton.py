@@ -49,6 +49,4 @@ def encode(coords: np.ndarray) -> np.ndarray:
 def decode(codes: np.ndarray) -> np.ndarray:
     """Coordinates, int32 (n, 3), of Morton codes (n,)."""
     codes = codes.astype(np.uint64, copy=False)
-    return np.stack(
-        [_compact(codes >> np.uint64(shift)).astype(np.int32) for shift in (2, 1, 0)], axis=1
-    )
+    return np.stack([_compact(codes >> np.uint64(shift)).astype(np.int32) for shift in (2, 1, 0)], axis=1)

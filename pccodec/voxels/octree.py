@@ -41,7 +41,8 @@ def expand(codes: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
 
 def children(occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Parent index and octant, both int64 (n,), of every child of nodes (m,), in Morton order."""
-    return np.nonzero(_OCTANT_BITS[occupancy])
+    node, octant = np.nonzero(_OCTANT_BITS[occupancy])
+    return node, octant
 
 
 def unpack(occupancy: np.ndarray) -> np.ndarray:

@@ -1,0 +1,175 @@
+"""The whole codec with the shipped model: lossless, cut anywhere, damaged, at the limits of its input."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from pccodec import codec, container, io
+from pccodec.errors import DamagedError, InputError, ModelError, StreamError
+from pccodec.evaluation.metrics import Reference
+
+GOLDEN_GEOMETRY = "57cf6839a866f5a1899f557849d210cd450bae5fdf784aff2b50402a37bb055f"
+GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
+
+SAMPLE = Path(__file__).parents[1] / "data" / "human_vox8.ply"
+
+
+def _shell(radius: float = 11.3, bits: int = 5) -> np.ndarray:
+    """Voxels of a hollow sphere: a small dense surface."""
+    side = np.arange(1 << bits) - 15.5
+    distance = np.sqrt(side[:, None, None] ** 2 + side[:, None] ** 2 + side**2)
+    return np.argwhere(np.abs(distance - radius) < 0.6)
+
+
+def _sorted(points: np.ndarray) -> np.ndarray:
+    return np.unique(points, axis=0)
+
+
+@pytest.fixture(scope="module")
+def sample() -> np.ndarray:
+    return io.read(SAMPLE).points
+
+
+@pytest.fixture(scope="module")
+def stream(sample: np.ndarray) -> bytes:
+    return codec.encode(sample, ranks=(2, 1, 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(npst.arrays(np.int64, st.tuples(st.integers(1, 80), st.just(3)), elements=st.integers(-40, 300)))
+def test_any_small_integer_cloud_is_lossless(points: np.ndarray) -> None:
+    assert (_sorted(codec.decode(codec.encode(points))) == _sorted(points)).all()
+
+
+@pytest.mark.parametrize("ranks", [None, (0, 0, 0), (2, 1, 1)])
+def test_a_real_cloud_is_lossless_with_and_without_ranks(
+    sample: np.ndarray, ranks: tuple[int, int, int] | None
+) -> None:
+    decoded = codec.decode(codec.encode(sample, ranks=ranks))
+    assert decoded.dtype == np.int64
+    assert (_sorted(decoded) == _sorted(sample)).all()
+
+
+def test_encoding_is_deterministic_and_the_stream_golden(stream: bytes) -> None:
+    """Geometry layers are coded by integers alone: their bytes are the same everywhere."""
+    digest = hashlib.sha256()
+    for layer in container.parse(stream).layers:
+        if layer.spec.kind == "G":
+            digest.update(layer.data)
+    assert digest.hexdigest() == GOLDEN_GEOMETRY
+
+
+def test_lossless_voxels_are_golden(stream: bytes) -> None:
+    voxels = _sorted(codec.decode(stream)).astype("<i4").tobytes()
+    assert hashlib.sha256(voxels).hexdigest() == GOLDEN_VOXELS
+
+
+def test_every_prefix_of_a_small_stream_decodes_and_the_header_is_needed() -> None:
+    points = _shell()
+    data = codec.encode(points, ranks=(2, 1, 1))
+    head = container.parse(data).header_size
+    for size in range(head, len(data)):
+        assert 1 <= len(codec.decode(data[:size])) <= len(points)
+    assert len(codec.decode(data)) == len(points)
+    with pytest.raises(StreamError):
+        codec.decode(data[: head - 1])
+
+
+def test_quality_grows_with_layers(sample: np.ndarray, stream: bytes) -> None:
+    reference = Reference(sample)
+    layers = container.parse(stream).layers
+    ends = [i + 1 for i, layer in enumerate(layers) if layer.spec.kind == "G" and layer.spec.level < 4]
+    quality = [reference.compare(codec.decode(stream, layers=count)).d1_psnr for count in ends]
+    assert quality == sorted(quality)
+    assert quality[0] > 55 and quality[-1] == np.inf
+
+
+def test_cuts_inside_a_layer_lie_between_its_ends(sample: np.ndarray, stream: bytes) -> None:
+    reference = Reference(sample)
+    layer = next(layer for layer in container.parse(stream).layers if layer.spec.name == "G1")
+    sizes = np.linspace(layer.offset, layer.offset + layer.length, 5).astype(int)
+    quality = [reference.compare(codec.decode(stream[:size])).d1_psnr for size in sizes]
+    assert (np.diff(quality) > -0.05).all()
+    assert quality[-1] > quality[0] + 1
+
+
+def test_layers_and_max_bytes_are_prefixes(stream: bytes) -> None:
+    layer = container.parse(stream).layers[5]
+    by_bytes = codec.decode(stream, max_bytes=layer.offset)
+    assert (codec.decode(stream, layers=5) == by_bytes).all()
+    assert (codec.decode(stream[: layer.offset]) == by_bytes).all()
+
+
+@pytest.mark.parametrize("name", ["G2", "G1", "G0", "R3.1"])
+def test_damage_falls_back_to_the_last_intact_level(
+    stream: bytes, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = container.parse(stream).layers
+    layer = next(layer for layer in layers if layer.spec.name == name)
+    damaged = bytearray(stream)
+    for position in range(layer.offset, layer.offset + layer.length):
+        damaged[position] ^= 0x5A
+    logging.getLogger("pccodec").propagate = True
+    with caplog.at_level(logging.WARNING, logger="pccodec"):
+        points = codec.decode(bytes(damaged))
+    assert "damaged" in caplog.text
+    intact = layer.spec.level + (1 if layer.spec.kind == "G" else 0)
+    before = max(i for i, other in enumerate(layers) if other.spec.name == f"G{intact}")
+    assert (points == codec.decode(stream, layers=before + 1)).all()
+    with pytest.raises(DamagedError, match="damaged in layer"):
+        codec.decode(bytes(damaged), strict=True)
+
+
+def test_float_clouds_come_back_within_half_a_voxel() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 3)) * [30, 20, 5] + [4.5e5, 5.2e6, 120]
+    decoded = codec.decode(codec.encode(points, voxel_size=0.25))
+    distance = np.abs(points[:, None] - decoded[None]).max(axis=2).min(axis=1)
+    assert distance.max() <= 0.125 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.array([[5, 7, 9]]),
+        np.array([[-3, 0, 2_000_000]]),
+        np.argwhere(np.ones((12, 12, 1))),
+        np.array([[0, 0, 0], [2**21 - 1, 0, 2**21 - 1]]),
+        np.repeat([[1, 2, 3]], 50, axis=0),
+    ],
+    ids=["point", "far point", "plane", "21 bits", "duplicates"],
+)
+def test_degenerate_clouds(points: np.ndarray) -> None:
+    data = codec.encode(points)
+    assert (_sorted(codec.decode(data)) == _sorted(points)).all()
+    head = container.parse(data).header_size
+    assert len(codec.decode(data[:head])) >= 1
+
+
+def test_unusable_points_and_options_are_refused() -> None:
+    with pytest.raises(InputError):
+        codec.encode(np.zeros((0, 3)))
+    with pytest.raises(InputError):
+        codec.encode(np.array([[0.0, np.nan, 1.0]]))
+    with pytest.raises(InputError, match="no more than"):
+        codec.encode(_shell(), ranks=(50, 0, 0))
+    with pytest.raises(ModelError, match="no model"):
+        codec.encode(_shell(), model="missing")
+
+
+def test_a_stream_of_another_model_is_refused(stream: bytes) -> None:
+    parsed = container.parse(stream)
+    header = parsed.header
+    other = container.Header(
+        header.depth, header.counts, header.checks, header.ranks, bytes(8), header.origin, header.scale
+    )
+    with pytest.raises(ModelError, match="needs the model 0000000000000000"):
+        codec.decode(container.pack(other, [layer.data for layer in parsed.layers]))
