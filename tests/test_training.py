@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from pccodec import codec
+from pccodec.cli.train import train_command
 from pccodec.errors import InputError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
@@ -159,6 +162,22 @@ def test_loss_falls_and_the_release_encodes(
     data = codec.encode(points, model="tiny", ranks=(2, 1, 1))
     assert made in data
     assert (np.unique(codec.decode(data), axis=0) == points).all()
+
+
+def test_train_command_makes_a_model_and_resumes(tmp_path: Path) -> None:
+    (tmp_path / "meshes").mkdir()
+    for name in ("a", "b"):
+        _sphere_mesh(tmp_path / "meshes" / f"{name}.npz")
+    settings = {"model": TINY.to_json(), "minutes": 0.02, "blocks": 6, "batch_blocks": 1}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    arguments = ["--data", "meshes", "--config", "config.json", "--run", "run", "--cache", "blocks"]
+    arguments = [str(tmp_path / word) if not word.startswith("--") else word for word in arguments]
+    made = CliRunner().invoke(train_command, [*arguments, "-o", str(tmp_path / "mine.safetensors")])
+    assert made.exit_code == 0, made.output
+    assert store.load(str(tmp_path / "mine.safetensors")).config == TINY
+    again = CliRunner().invoke(train_command, arguments)
+    assert isinstance(again.exception, InputError) and "--resume" in str(again.exception)
+    assert CliRunner().invoke(train_command, [*arguments, "--resume"]).exit_code == 0
 
 
 def test_bad_configurations_are_refused(tmp_path: Path) -> None:

@@ -48,9 +48,16 @@ def mesh_files(folder: Path) -> list[Path]:
 
 
 def split_files(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Training meshes and held-out meshes: every 25th is never trained on."""
-    held_out = files[12::25]
-    return [file for file in files if file not in set(held_out)], held_out
+    """Training meshes and held-out meshes: every 25th, or the last of a few, is never trained on.
+
+    Raises:
+        InputError: there is only one mesh.
+    """
+    held_out = files[12::25] or files[-1:]
+    kept = [file for file in files if file not in set(held_out)]
+    if not kept:
+        raise InputError("training takes at least two meshes: one is held out for validation")
+    return kept, held_out
 
 
 def file_weights(files: list[Path]) -> np.ndarray:
