@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pccodec import container
+from pccodec.codec.centers import is_sparse, node_centers
 from pccodec.codec.checks import geometry_check
 from pccodec.container import Header, Layer, Stream
 from pccodec.entropy.completion import expected_children
@@ -56,9 +57,14 @@ def decode(
     header = stream.header
     model = store.load_by_id(header.model_id)
     state = _decode_layers(stream, model, strict)
-    # Until G_3 is decoded nothing but the header vouches for the counts.
-    budget = stream.node_budget(state.finest) if state.finest >= len(header.counts) else UNLIMITED
-    codes = state.codes[0] if 0 in state.codes else _upsample(state, model, budget)
+    if 0 in state.codes:
+        codes = state.codes[0]
+    elif is_sparse(header.counts):
+        codes = node_centers(state.codes[state.finest], state.finest, state.partial)
+    else:
+        # Until G_3 is decoded nothing but the header vouches for the counts.
+        budget = stream.node_budget(state.finest) if state.finest >= len(header.counts) else UNLIMITED
+        codes = _upsample(state, model, budget)
     grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
     return grid.points(codes)
 
