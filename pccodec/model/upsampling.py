@@ -195,6 +195,7 @@ class Upsampler:
             codes = octree.expand(codes, occupancy)
             if level == 1:
                 return codes
-            inherited = self.inherit(level, features, occupancy)
+            # Level 3 starts afresh below predicted nodes too: that is what it has been trained for most.
+            inherited = self.inherit(level, features, occupancy) if level - 1 != LATENT_LEVELS[0] else None
             neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
             level -= 1
