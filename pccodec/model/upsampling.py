@@ -59,7 +59,7 @@ class Known:
         counts: nodes by level, as far as known.
         latents: ranks that arrived, by level.
         partial: known part of the children of the finest exact level.
-        budget: most voxels to upsample to; coarser levels may have half as many nodes.
+        budget: most voxels to upsample to; coarser levels may have a share (:meth:`most`).
     """
 
     codes: dict[int, np.ndarray]
@@ -75,9 +75,13 @@ class Known:
         return min(self.codes)
 
     def most(self, level: int) -> int:
-        """Upper limit on the nodes of a level: the budget, and no more than finer levels have."""
+        """Upper limit on the nodes of a level.
+
+        The budget, with twice the nodes that a surface has at coarser levels, whose features
+        take more memory; and no more than finer levels have.
+        """
         finer = [count for other, count in self.counts.items() if other < level]
-        return min([self.budget if level == 0 else self.budget // 2, *finer])
+        return min([self.budget >> max(0, 2 * min(level, LATENT_LEVELS[0]) - 1), *finer])
 
     def conditions(self, level: int) -> list[float]:
         """Conditions of the level network (:func:`pccodec.model.synthesis.conditions`)."""
