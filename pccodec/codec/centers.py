@@ -6,6 +6,8 @@ centre has the least expected squared distance to a point of which nothing is kn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pccodec.voxels import octree
@@ -14,7 +16,7 @@ SPARSE_GROWTH = 2.0
 """Voxels a node of stride 2 below which a cloud counts as sparse; a surface has about 4."""
 
 
-def is_sparse(counts: tuple[int, ...]) -> bool:
+def is_sparse(counts: Sequence[int]) -> bool:
     """Whether a cloud with N_0, N_1, … nodes is sparse."""
     return len(counts) > 1 and counts[0] < SPARSE_GROWTH * counts[1]
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pccodec.codec.centers import is_sparse
 from pccodec.entropy.ranks import RankCoder
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.latents import LevelRanks, latent_ranks
 from pccodec.model.store import Model
 from pccodec.voxels.octree import Octree
 
-SPARSE_GROWTH = 2.3
+SURFACE_GROWTH = 2.3
 """Children a node below which a level is too sparse for ranks: there is no surface to describe."""
 
 
@@ -36,7 +37,7 @@ def rank_layers(
     limits: tuple[int, int, int] | None,
     geometry_bytes: list[int],
 ) -> dict[int, RankLayers]:
-    """Latent ranks to send, by level; levels without ranks are missing.
+    """Latent ranks to send, by level; levels without ranks are missing. Sparse clouds have none.
 
     Left to choose, the encoder sends the ranks of a level, coarse to fine, while they tell
     ``MARGIN`` times as much of the children's bits per byte as the geometry layer that follows.
@@ -48,10 +49,14 @@ def rank_layers(
         limits: most ranks at levels 3, 2 and 1; None lets the encoder choose.
         geometry_bytes: size of each layer ``G_l``, by level.
     """
+    counts = [len(codes) for codes in tree.codes]
+    if is_sparse(counts):
+        # The decoder puts points at node centres there and has no use for ranks.
+        return {}
     wanted = {}
     for level, limit in zip(LATENT_LEVELS, limits or (None,) * len(LATENT_LEVELS), strict=True):
         ranks = model.config.ranks[level] if limit is None else min(limit, model.config.ranks[level])
-        dense = level < tree.depth and len(tree.codes[level - 1]) >= SPARSE_GROWTH * len(tree.codes[level])
+        dense = level < tree.depth and counts[level - 1] >= SURFACE_GROWTH * counts[level]
         if ranks and level < tree.depth and (dense or limit is not None):
             wanted[level] = ranks
     layers: dict[int, RankLayers] = {}

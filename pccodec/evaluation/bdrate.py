@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import bjontegaard
 import numpy as np
@@ -60,6 +61,9 @@ def codec_curve(bpp: Sequence[float], psnr: Sequence[float]) -> Curve:
     return Curve(rate[keep], quality[keep])
 
 
+_OPTIONS: dict[str, Any] = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+
+
 def bd_rate(anchor: Curve, test: Curve) -> float:
     """Mean rate difference of ``test`` to ``anchor`` at equal PSNR, in percent.
 
@@ -68,17 +72,7 @@ def bd_rate(anchor: Curve, test: Curve) -> float:
     """
     if not _overlap(anchor.psnr, test.psnr):
         return math.nan
-    return float(
-        bjontegaard.bd_rate(
-            anchor.bpp,
-            anchor.psnr,
-            test.bpp,
-            test.psnr,
-            method="pchip",
-            require_matching_points=False,
-            min_overlap=0,
-        )
-    )
+    return float(bjontegaard.bd_rate(anchor.bpp, anchor.psnr, test.bpp, test.psnr, **_OPTIONS))
 
 
 def bd_psnr(anchor: Curve, test: Curve) -> float:
@@ -88,17 +82,7 @@ def bd_psnr(anchor: Curve, test: Curve) -> float:
     """
     if not _overlap(anchor.bpp, test.bpp):
         return math.nan
-    return float(
-        bjontegaard.bd_psnr(
-            anchor.bpp,
-            anchor.psnr,
-            test.bpp,
-            test.psnr,
-            method="pchip",
-            require_matching_points=False,
-            min_overlap=0,
-        )
-    )
+    return float(bjontegaard.bd_psnr(anchor.bpp, anchor.psnr, test.bpp, test.psnr, **_OPTIONS))
 
 
 def _lossy_points(bpp: Sequence[float], psnr: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
