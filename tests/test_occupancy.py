@@ -8,6 +8,7 @@ import pytest
 from pccodec.errors import ModelError
 from pccodec.model import occupancy
 from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.sparse import integer
 from pccodec.sparse import neighbors as maps
 from pccodec.voxels import morton
 from pccodec.voxels.octree import Octree
@@ -70,7 +71,7 @@ def reference(
     count, fine = len(neighbors), 30
 
     def total(*terms: tuple[np.ndarray, np.ndarray, np.ndarray], bias: np.ndarray) -> np.ndarray:
-        acc = bias << (fine - occupancy.BIAS_BITS)
+        acc = bias << (fine - integer.BIAS_BITS)
         for x, weight, shift in terms:
             acc = acc + ((x @ weight) << (fine - shift))
         return (acc + (1 << (fine - 1))) >> fine

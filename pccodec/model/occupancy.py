@@ -16,12 +16,7 @@ and in each pass
     mixed   = act((hidden or second) · O_j + 3x3x3 convolution of message)
     logit   = act(mixed · D_j) · l_j        of bit j, in 1/128 nat
 
-Everything is exact integer arithmetic: activations are integers 0…127, weights
-int8 times a power of two per output channel, requantization is a shift (floor
-after adding a half) with clipping. It runs as fp32 matrix products: all terms of
-a sum are multiples of ``2**-f`` and their absolute values add up to less than
-``2**(24-f)``, which makes every partial sum exact whatever the order. Loading a
-network checks this bound for every channel, so no input can break it.
+Everything is exact integer arithmetic (:mod:`pccodec.sparse.integer`).
 """
 
 from __future__ import annotations
@@ -30,7 +25,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pccodec.errors import ModelError
+from pccodec.sparse.integer import (
+    ACTIVATION_MAX,
+    ExactSum,
+    activate,
+    gathered,
+    node_blocks,
+    require,
+)
 from pccodec.sparse.neighbors import KERNEL
 
 PASSES = 8
@@ -38,59 +40,10 @@ STATISTICS = 14
 """Integers 0…127 that describe the level as a whole."""
 MESSAGE = 8
 """Channels of the message convolution: eight bytes are gathered as one word."""
-ACTIVATION_UNIT = 16
-"""Activation 16 stands for 1.0 in the float twin."""
-ACTIVATION_MAX = 127
-BIAS_BITS = 4
-"""Biases are int32 multiples of ``2**-BIAS_BITS`` of the output's unit."""
 LOGIT_UNIT = 128
 """Logits are integers in units of 1/128 nat."""
 LOGIT_MAX = 2047
 TENSOR_PREFIX = "geometry."
-
-_BLOCK = 2048
-_EXACT = float(2**24)
-
-
-def _check(name: str, ok: bool) -> None:
-    if not ok:
-        raise ModelError(f"the geometry network's tensor {name} is missing or unfit")
-
-
-class _Sum:
-    """One accumulator: matrices whose products are summed, a bias, and a proof of exactness."""
-
-    def __init__(self, name: str, parts: list[tuple[np.ndarray, np.ndarray, int]], bias: np.ndarray) -> None:
-        """``parts``: weight int8 (K, H), shift int8 (H,), largest input."""
-        scaled = [weight * np.exp2(-shift.astype(np.float64)) for weight, shift, _ in parts]
-        # One bit more than the bias has: the half that rounding adds.
-        fraction = np.max([shift.astype(np.float64) for _, shift, _ in parts], axis=0).clip(BIAS_BITS)
-        offset = bias * 2.0**-BIAS_BITS
-        bound = np.abs(offset) + 0.5
-        for weight, (_, _, largest) in zip(scaled, parts, strict=True):
-            bound = bound + np.abs(weight).sum(axis=0) * largest
-        _check(name, bool((bound * np.exp2(fraction) < _EXACT).all()))
-        self.weights = [weight.astype(np.float32) for weight in scaled]
-        self.offset = (offset + 0.5).astype(np.float32)
-
-
-def _activate(sums: np.ndarray) -> np.ndarray:
-    """Sums (half included) to activations 0…127, in place."""
-    np.clip(sums, 0.0, ACTIVATION_MAX, out=sums)
-    return np.floor(sums, out=sums)
-
-
-def _gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """Rows of uint8 table (n + 1, C), C = 8 or 16, at neighbors (b, 27) as float32 (b, 27 C)."""
-    word = np.uint64 if table.shape[1] == 8 else np.complex128
-    # Indices are widened block by block: for the whole map at once they would take twice its memory.
-    rows = np.take(table.view(word)[:, 0], neighbors.astype(np.intp))
-    return rows.view(np.uint8).astype(np.float32)
-
-
-def _blocks(count: int, first: int = 0) -> Iterator[slice]:
-    for start in range(first, count, _BLOCK):
-        yield slice(start, min(start + _BLOCK, count))
 
 
 class OccupancyNetwork:
@@ -101,8 +54,8 @@ class OccupancyNetwork:
         near, hidden = self._get("presence.weight").shape[1], self._get("start.weight").shape[1]
         mixed = self._get("deep.weight").shape[2]
         wide = self._get("wide.weight").shape[1]
-        _check("presence.weight", near in (8, 16))
-        _check("wide.weight", wide in (8, 16))
+        require("presence.weight", near in (8, 16))
+        require("wide.weight", wide in (8, 16))
         shapes = {
             "presence": (KERNEL, near),
             "statistics": (STATISTICS, near),
@@ -118,24 +71,24 @@ class OccupancyNetwork:
         }
         for name, shape in shapes.items():
             weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
-            _check(f"{name}.weight", weight.shape == shape and weight.dtype == np.int8)
-            _check(f"{name}.shift", shift.shape == shape[:-2] + shape[-1:] and shift.dtype == np.int8)
+            require(f"{name}.weight", weight.shape == shape and weight.dtype == np.int8)
+            require(f"{name}.shift", shift.shape == shape[:-2] + shape[-1:] and shift.dtype == np.int8)
         top = ACTIVATION_MAX
         self.hidden_size = hidden
-        self.near = _Sum(
+        self.near = ExactSum(
             "presence", [self._part("presence", 1), self._part("statistics", top)], self._bias("presence")
         )
-        self.wide = _Sum("wide", [self._part("wide", top)], self._bias("wide"))
+        self.wide = ExactSum("wide", [self._part("wide", top)], self._bias("wide"))
         bits = [self._part("bits", 1, j) for j in range(PASSES - 1)]
         hidden_bias = self._get("hidden.bias")
-        _check("hidden.bias", hidden_bias.shape == (PASSES, hidden))
+        require("hidden.bias", hidden_bias.shape == (PASSES, hidden))
         start_bias = self._bias("start")
         self.hidden = [
-            _Sum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j])
+            ExactSum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j])
             for j in range(PASSES)
         ]
         self.second = [
-            _Sum(
+            ExactSum(
                 f"second {j}",
                 [self._part("start", top), *bits[:j], self._part("same", 1, j)],
                 start_bias + hidden_bias[j],
@@ -143,19 +96,24 @@ class OccupancyNetwork:
             for j in range(PASSES)
         ]
         self.message = [
-            _Sum("message", [self._part("message", top, j)], self._bias("message", j)) for j in range(PASSES)
-        ]
-        self.mixed = [
-            _Sum("around", [self._part("own", top, j), self._part("around", top, j)], self._bias("around", j))
+            ExactSum("message", [self._part("message", top, j)], self._bias("message", j))
             for j in range(PASSES)
         ]
-        self.deep = [_Sum("deep", [self._part("deep", top, j)], self._bias("deep", j)) for j in range(PASSES)]
+        self.mixed = [
+            ExactSum(
+                "around", [self._part("own", top, j), self._part("around", top, j)], self._bias("around", j)
+            )
+            for j in range(PASSES)
+        ]
+        self.deep = [
+            ExactSum("deep", [self._part("deep", top, j)], self._bias("deep", j)) for j in range(PASSES)
+        ]
         self.logit = [
-            _Sum("logit", [self._part("logit", top, j)], self._bias("logit", j)) for j in range(PASSES)
+            ExactSum("logit", [self._part("logit", top, j)], self._bias("logit", j)) for j in range(PASSES)
         ]
 
     def _get(self, name: str) -> np.ndarray:
-        _check(name, TENSOR_PREFIX + name in self._tensors)
+        require(name, TENSOR_PREFIX + name in self._tensors)
         return self._tensors[TENSOR_PREFIX + name]
 
     def _part(self, name: str, largest: int, index: int | None = None) -> tuple[np.ndarray, np.ndarray, int]:
@@ -164,7 +122,9 @@ class OccupancyNetwork:
 
     def _bias(self, name: str, index: int | None = None) -> np.ndarray:
         bias, weight = self._get(f"{name}.bias"), self._get(f"{name}.weight")
-        _check(f"{name}.bias", bias.shape == weight.shape[:-2] + weight.shape[-1:] and bias.dtype == np.int32)
+        require(
+            f"{name}.bias", bias.shape == weight.shape[:-2] + weight.shape[-1:] and bias.dtype == np.int32
+        )
         return (bias if index is None else bias[index]).astype(np.int64)
 
     @classmethod
@@ -216,16 +176,16 @@ class LevelState:
         present, described = network.near.weights
         near = np.zeros((count + 1, present.shape[1]), dtype=np.uint8)
         constant = statistics.astype(np.float32) @ described + network.near.offset
-        for block in _blocks(count):
+        for block in node_blocks(count):
             around = (self._neighbors[block] < count).astype(np.float32)
-            near[block] = _activate(around @ present + constant)
+            near[block] = activate(around @ present + constant)
         wide = np.zeros((count + 1, network.wide.weights[0].shape[1]), dtype=np.uint8)
-        for block in _blocks(count):
-            sums = _gathered(near, self._neighbors[block]) @ network.wide.weights[0]
-            wide[block] = _activate(sums + network.wide.offset)
-        for block in _blocks(count):
+        for block in node_blocks(count):
+            sums = gathered(near, self._neighbors[block]) @ network.wide.weights[0]
+            wide[block] = activate(sums + network.wide.offset)
+        for block in node_blocks(count):
             np.matmul(
-                _gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
+                gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
             )
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -237,10 +197,10 @@ class LevelState:
         net, j = self._network, self._pass
         _, around = net.mixed[j].weights
         group = self.groups[self._group]
-        for nodes in _blocks(group.stop, group.start):
-            sums = _gathered(self._message, self._neighbors[nodes]) @ around
+        for nodes in node_blocks(group.stop, group.start):
+            sums = gathered(self._message, self._neighbors[nodes]) @ around
             sums += self._own[nodes]
-            deep = _activate(_activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
+            deep = activate(activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
             logit = np.floor((deep @ net.logit[j].weights[0])[:, 0] + net.logit[j].offset)
             yield nodes, np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.float64)
 
@@ -248,19 +208,19 @@ class LevelState:
         net, j = self._network, self._pass
         own, _ = net.mixed[j].weights
         both = np.concatenate([net.message[j].weights[0], own], axis=1)
-        for block in _blocks(len(self._sums)):
-            sums = _activate(self._sums[block] + net.hidden[j].offset) @ both
-            self._message[block] = _activate(sums[:, :MESSAGE] + net.message[j].offset)
+        for block in node_blocks(len(self._sums)):
+            sums = activate(self._sums[block] + net.hidden[j].offset) @ both
+            self._message[block] = activate(sums[:, :MESSAGE] + net.message[j].offset)
             np.add(sums[:, MESSAGE:], net.mixed[j].offset, out=self._own[block])
 
     def _hear_first_group(self) -> None:
         net, j = self._network, self._pass
         own, _ = net.mixed[j].weights
-        for nodes in _blocks(self.groups[1].stop, self.groups[1].start):
+        for nodes in node_blocks(self.groups[1].stop, self.groups[1].start):
             sums = self._bits_around(nodes) @ net.second[j].weights[-1]
             sums += self._sums[nodes]
             sums += net.second[j].offset
-            self._own[nodes] = _activate(sums) @ own + net.mixed[j].offset
+            self._own[nodes] = activate(sums) @ own + net.mixed[j].offset
 
     def _bits_around(self, nodes: slice) -> np.ndarray:
         """Known bits of this pass's octant around nodes, float32 (b, 27); 0 where unknown."""
@@ -275,6 +235,6 @@ class LevelState:
         self._pass, self._group = self._pass + 1, 0
         if self._pass < PASSES:
             weight = self._network.hidden[self._pass].weights[self._pass]
-            for block in _blocks(len(self._sums)):
+            for block in node_blocks(len(self._sums)):
                 self._sums[block] += self._bits_around(block) @ weight
         self._bits[:] = 0

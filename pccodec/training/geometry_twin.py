@@ -17,9 +17,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pccodec.model.occupancy import (
-    ACTIVATION_MAX,
-    ACTIVATION_UNIT,
-    BIAS_BITS,
     LOGIT_UNIT,
     MESSAGE,
     PASSES,
@@ -27,6 +24,7 @@ from pccodec.model.occupancy import (
     TENSOR_PREFIX,
 )
 from pccodec.sparse.conv import SparseConv
+from pccodec.sparse.integer import ACTIVATION_MAX, ACTIVATION_UNIT, BIAS_BITS
 from pccodec.sparse.neighbors import KERNEL
 
 MAX_SHIFT = 9

@@ -1,0 +1,88 @@
+"""Exact integer arithmetic of the decoder's networks, as fp32 matrix products.
+
+Activations are integers 0…127, weights int8 times a power of two per output
+channel. All terms of a sum are then multiples of ``2**-f``, and where their
+absolute values add up to less than ``2**(24-f)`` every partial sum is exact in
+fp32, whatever the order of summation: the same bits on every machine, thread
+count and BLAS. :class:`ExactSum` checks this bound for each channel when a
+network is loaded, so no input can break it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pccodec.errors import ModelError
+from pccodec.sparse.neighbors import KERNEL
+
+ACTIVATION_UNIT = 16
+"""Activation 16 stands for 1.0 in the float twin."""
+ACTIVATION_MAX = 127
+BIAS_BITS = 4
+"""Biases are int32 multiples of ``2**-BIAS_BITS`` of an activation step."""
+
+_BLOCK = 2048
+_EXACT = float(2**24)
+
+
+def require(name: str, ok: bool) -> None:
+    """Raise ModelError for a tensor unless ``ok``."""
+    if not ok:
+        raise ModelError(f"the network's tensor {name} is missing or unfit")
+
+
+class ExactSum:
+    """One accumulator: matrices whose products are summed, a bias, and a proof of exactness.
+
+    Args:
+        name: for the error message.
+        parts: of each matrix weight int8 (K, H), shift int8 (H,), and the largest absolute input.
+        bias: integers (H,), multiples of ``2**-BIAS_BITS``.
+
+    Attributes:
+        weights: fp32 (K, H), one a part.
+        offset: fp32 (H,), the bias and the half that turns the floor into rounding.
+
+    Raises:
+        ModelError: if some input could make a sum inexact.
+    """
+
+    def __init__(self, name: str, parts: list[tuple[np.ndarray, np.ndarray, int]], bias: np.ndarray) -> None:
+        scaled = [weight * np.exp2(-shift.astype(np.float64)) for weight, shift, _ in parts]
+        # One bit more than the bias has: the half that rounding adds.
+        fraction = np.max([shift.astype(np.float64) for _, shift, _ in parts], axis=0).clip(BIAS_BITS)
+        offset = bias * 2.0**-BIAS_BITS
+        bound = np.abs(offset) + 0.5
+        for weight, (_, _, largest) in zip(scaled, parts, strict=True):
+            bound = bound + np.abs(weight).sum(axis=0) * largest
+        require(name, bool((bound * np.exp2(fraction) < _EXACT).all()))
+        self.weights = [weight.astype(np.float32) for weight in scaled]
+        self.offset = (offset + 0.5).astype(np.float32)
+
+
+def activate(sums: np.ndarray) -> np.ndarray:
+    """Sums (half included) to activations 0…127, in place."""
+    np.clip(sums, 0.0, ACTIVATION_MAX, out=sums)
+    return np.floor(sums, out=sums)
+
+
+def gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+    """Rows of uint8 table (n + 1, C) at neighbors (b, 27) as float32 (b, 27 C)."""
+    # Rows of one machine word are taken fastest as words.
+    words = {8: np.uint64, 16: np.complex128}
+    channels = table.shape[1]
+    # Indices are widened block by block: for the whole map at once they would take twice its memory.
+    indices = neighbors.astype(np.intp)
+    if channels in words:
+        rows = np.take(table.view(words[channels])[:, 0], indices).view(np.uint8)
+    else:
+        rows = np.take(table, indices, axis=0).reshape(len(indices), KERNEL * channels)
+    return rows.astype(np.float32)
+
+
+def node_blocks(count: int, first: int = 0, size: int = _BLOCK) -> Iterator[slice]:
+    """Slices of nodes ``first``…``count`` whose gathered rows stay in the cache."""
+    for start in range(first, count, size):
+        yield slice(start, min(start + size, count))
