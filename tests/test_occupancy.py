@@ -172,7 +172,7 @@ def test_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> N
     statistics = np.arange(occupancy.STATISTICS)
     tensors = random_tensors(5)
     whole = integer_network(tensors, neighbors, statistics, bits)
-    monkeypatch.setattr(occupancy, "_BLOCK", 37)
+    monkeypatch.setattr(integer, "BLOCK", 37)
     np.testing.assert_array_equal(integer_network(tensors, neighbors, statistics, bits), whole)
 
 

@@ -23,7 +23,9 @@ ACTIVATION_MAX = 127
 BIAS_BITS = 4
 """Biases are int32 multiples of ``2**-BIAS_BITS`` of an activation step."""
 
-_BLOCK = 2048
+BLOCK = 2048
+"""Nodes a block: their gathered rows stay in the cache."""
+
 _EXACT = float(2**24)
 
 
@@ -82,7 +84,8 @@ def gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def node_blocks(count: int, first: int = 0, size: int = _BLOCK) -> Iterator[slice]:
-    """Slices of nodes ``first``…``count`` whose gathered rows stay in the cache."""
-    for start in range(first, count, size):
-        yield slice(start, min(start + size, count))
+def node_blocks(count: int, first: int = 0, size: int | None = None) -> Iterator[slice]:
+    """Slices of at most ``size`` (BLOCK) nodes of ``first``…``count``."""
+    step = size or BLOCK
+    for start in range(first, count, step):
+        yield slice(start, min(start + step, count))
