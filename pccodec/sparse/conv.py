@@ -61,6 +61,12 @@ def gather_gemm(features: Tensor, weight: Tensor, neighbors: Tensor) -> Tensor:
     return out
 
 
+def sparse_conv(features: Tensor, weight: Tensor, neighbors: Tensor) -> Tensor:
+    """:func:`gather_gemm` with gradients of features and weight."""
+    out: Tensor = _SparseConv.apply(features, weight, neighbors)
+    return out
+
+
 class SparseConv(nn.Module):
     """3x3x3 convolution between the nodes of one octree level, with bias.
 
@@ -81,7 +87,7 @@ class SparseConv(nn.Module):
 
     def forward(self, features: Tensor, neighbors: Tensor) -> Tensor:
         """Features (n, c_in) and neighbour map int32 (n, 27) to (n, c_out)."""
-        out: Tensor = _SparseConv.apply(features, self.weight.to(features.dtype), neighbors)
+        out = sparse_conv(features, self.weight.to(features.dtype), neighbors)
         return out + self.bias.to(features.dtype)
 
 
