@@ -6,12 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pccodec.entropy.completion import expected_children
 from pccodec.entropy.geometry import LevelContext, decode_level, encode_level
 from pccodec.errors import PccodecError
 from pccodec.model.occupancy import OccupancyNetwork
@@ -19,12 +21,16 @@ from pccodec.sparse import neighbors as maps
 from tests.test_occupancy import random_tensors, sphere
 
 NETWORK = OccupancyNetwork.from_tensors(random_tensors(0, largest=30))
+HEARING = OccupancyNetwork.from_tensors(random_tensors(0, largest=30, ranks=True))
 
 
-def _context(level: int = 0) -> tuple[LevelContext, np.ndarray]:
+def _context(level: int = 0, ranks: int = 0) -> tuple[LevelContext, np.ndarray]:
     neighbors, occupancy, codes = sphere()
-    children = int(np.unpackbits(occupancy).sum())
-    return LevelContext(neighbors, level, {level: children, level + 1: len(occupancy)}, codes), occupancy
+    counts = {level: int(np.unpackbits(occupancy).sum()), level + 1: len(occupancy)}
+    # Ranks that tell of the children: the first ones are the ends of the axes where they lie.
+    told = [(occupancy & mask != 0).astype(np.int8) for mask in (0x0F, 0x33, 0x55, 0xF0)]
+    symbols = np.stack(told, axis=1)[:, :ranks] if ranks else None
+    return LevelContext(neighbors, level, counts, codes, symbols), occupancy
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 5])
@@ -34,6 +40,47 @@ def test_round_trip(level: int) -> None:
     decoded, known = decode_level(NETWORK, context, data, complete=True)
     np.testing.assert_array_equal(decoded, occupancy)
     assert (known == 255).all()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_round_trip_with_ranks(level: int, ranks: int) -> None:
+    context, occupancy = _context(level, ranks)
+    data = encode_level(HEARING, context, occupancy)
+    decoded, known = decode_level(HEARING, context, data, complete=True)
+    np.testing.assert_array_equal(decoded, occupancy)
+    assert (known == 255).all()
+    heard = data != encode_level(HEARING, _context(level)[0], occupancy)
+    # Level 3 is coded after the nodes of level 4, which never have ranks.
+    assert heard == (level < 3)
+
+
+def test_ranks_belong_to_their_nodes() -> None:
+    context, occupancy = _context(0, 3)
+    assert context.ranks is not None
+    data = encode_level(HEARING, context, occupancy)
+    shifted = replace(context, ranks=np.roll(context.ranks, 1, axis=0))
+    assert encode_level(HEARING, shifted, occupancy) != data
+
+
+def test_a_network_without_rank_tensors_ignores_ranks() -> None:
+    context, occupancy = _context(0, 3)
+    assert encode_level(NETWORK, context, occupancy) == encode_level(NETWORK, *_context())
+
+
+def test_every_prefix_of_a_layer_after_ranks_gives_right_bits() -> None:
+    context, occupancy = _context(1, 2)
+    data = encode_level(HEARING, context, occupancy)
+    told = []
+    for cut in range(0, len(data) + 1, 11):
+        decoded, known = decode_level(HEARING, context, data[:cut], complete=False)
+        np.testing.assert_array_equal(decoded, occupancy & known)
+        told.append(int(np.unpackbits(known).sum()))
+        expected = expected_children(HEARING, context, decoded, known)
+        assert expected.shape == (len(occupancy), 8) and np.isfinite(expected).all()
+    assert told == sorted(told)
+    deaf = expected_children(HEARING, replace(context, ranks=None), decoded, known)
+    assert (deaf != expected).any()
 
 
 def test_every_prefix_gives_right_bits_and_more_bytes_more_bits() -> None:
@@ -114,6 +161,9 @@ def test_bytes_do_not_depend_on_threads_or_instruction_set(setting: dict[str, st
     assert there.stdout.strip() == here
 
 
-def test_golden_layer() -> None:
+def test_golden_layers() -> None:
+    """The second value is that of the layer after three ranks."""
     digest = hashlib.sha256(encode_level(NETWORK, *_context())).hexdigest()
     assert digest[:16] == "d7972de423565044"
+    digest = hashlib.sha256(encode_level(HEARING, *_context(0, 3))).hexdigest()
+    assert digest[:16] == "98ba8f99c9941f1d"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from pccodec.errors import ModelError
 from pccodec.model import occupancy
-from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.occupancy import NodeRanks, OccupancyNetwork
 from pccodec.sparse import integer
 from pccodec.sparse import neighbors as maps
 from pccodec.voxels import morton
@@ -16,8 +18,8 @@ from pccodec.voxels.octree import Octree
 SIZES = {"near": 8, "wide": 16, "hidden": 24, "mixed": 12}
 
 
-def random_tensors(seed: int, largest: int = 127) -> dict[str, np.ndarray]:
-    """Tensors of a small network with weights up to ±largest."""
+def random_tensors(seed: int, largest: int = 127, ranks: bool = False) -> dict[str, np.ndarray]:
+    """Tensors of a small network with weights up to ±largest; with ``ranks`` it hears latent ranks."""
     rng = np.random.default_rng(seed)
     near, wide, hidden, mixed = SIZES.values()
     shapes = {
@@ -32,6 +34,7 @@ def random_tensors(seed: int, largest: int = 127) -> dict[str, np.ndarray]:
         "around": (8, 216, mixed),
         "deep": (8, mixed, mixed),
         "logit": (8, mixed, 1),
+        **({"ranks": (3, 27 * occupancy.RANKS_MAX, hidden)} if ranks else {}),
     }
     tensors = {}
     for name, shape in shapes.items():
@@ -39,9 +42,12 @@ def random_tensors(seed: int, largest: int = 127) -> dict[str, np.ndarray]:
         outputs = shape[:-2] + shape[-1:]
         tensors[f"{name}.weight"] = rng.integers(-largest, largest + 1, shape).astype(np.int8)
         tensors[f"{name}.shift"] = rng.integers(0, 2, outputs).astype(np.int8) + np.int8(0 if binary else 4)
-        if name not in ("statistics", "bits", "same", "own"):
+        if name not in ("statistics", "bits", "same", "own", "ranks"):
             tensors[f"{name}.bias"] = rng.integers(-(2**10), 2**10, outputs).astype(np.int32)
     tensors["hidden.bias"] = rng.integers(-(2**9), 2**9, (8, hidden)).astype(np.int32)
+    if ranks:
+        constants = rng.integers(-(2**9), 2**9, (3, occupancy.RANKS_MAX, hidden))
+        tensors["ranks.bias"] = constants.astype(np.int32)
     return {"geometry." + name: value for name, value in tensors.items()}
 
 
@@ -64,7 +70,11 @@ def second_group(count: int) -> np.ndarray:
 
 
 def reference(
-    tensors: dict[str, np.ndarray], neighbors: np.ndarray, statistics: np.ndarray, bits: np.ndarray
+    tensors: dict[str, np.ndarray],
+    neighbors: np.ndarray,
+    statistics: np.ndarray,
+    bits: np.ndarray,
+    ranks: NodeRanks | None = None,
 ) -> np.ndarray:
     """Logits (n, 8) in 64-bit integers with explicit shifts, one dense gather a layer."""
     t = {name.removeprefix("geometry."): value.astype(np.int64) for name, value in tensors.items()}
@@ -92,14 +102,22 @@ def reference(
         )
     )
     wide = act(total((around(near), t["wide.weight"], t["wide.shift"]), bias=t["wide.bias"]))
+    start_bias, told_by_ranks = t["start.bias"], []
+    if ranks is not None:
+        sent, index = ranks.symbols.shape[1], (3, 2, 1).index(ranks.level)
+        weight = t["ranks.weight"][index].reshape(27, -1, t["start.bias"].size)[:, :sent]
+        heard = around(ranks.symbols.astype(np.int64)), weight.reshape(27 * sent, -1), t["ranks.shift"][index]
+        start_bias, told_by_ranks = start_bias + t["ranks.bias"][index, sent - 1], [heard]
     out = np.empty((count, 8), dtype=np.int64)
     for j in range(8):
-        seen = [(around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)]
+        seen = [*told_by_ranks] + [
+            (around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)
+        ]
         hidden = act(
             total(
                 (around(wide), t["start.weight"], t["start.shift"]),
                 *seen,
-                bias=t["start.bias"] + t["hidden.bias"][j],
+                bias=start_bias + t["hidden.bias"][j],
             )
         )
         message = act(
@@ -111,7 +129,7 @@ def reference(
                 (around(wide), t["start.weight"], t["start.shift"]),
                 *seen,
                 (around(first_bits), t["same.weight"][j], t["same.shift"][j]),
-                bias=t["start.bias"] + t["hidden.bias"][j],
+                bias=start_bias + t["hidden.bias"][j],
             )
         )
         hidden = np.where(second_group(count)[:, None], told, hidden)
@@ -129,9 +147,13 @@ def reference(
 
 
 def integer_network(
-    tensors: dict[str, np.ndarray], neighbors: np.ndarray, statistics: np.ndarray, bits: np.ndarray
+    tensors: dict[str, np.ndarray],
+    neighbors: np.ndarray,
+    statistics: np.ndarray,
+    bits: np.ndarray,
+    ranks: NodeRanks | None = None,
 ) -> np.ndarray:
-    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics, len(neighbors) // 3)
+    state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics, len(neighbors) // 3, ranks)
     out = np.empty((len(neighbors), 8), dtype=np.int64)
     for j in range(8):
         for group in state.groups:
@@ -166,6 +188,76 @@ def test_equals_the_reference_where_all_weights_are_extreme(sign: int) -> None:
     np.testing.assert_array_equal(got, reference(tensors, neighbors, statistics, bits))
 
 
+@pytest.mark.parametrize("level", [3, 2, 1])
+@pytest.mark.parametrize("sent", [1, 3, occupancy.RANKS_MAX])
+def test_equals_the_integer_reference_with_ranks(level: int, sent: int) -> None:
+    rng = np.random.default_rng(10 * level + sent)
+    neighbors, _, _ = sphere()
+    bits = rng.integers(0, 2, (len(neighbors), 8))
+    statistics = rng.integers(0, 128, occupancy.STATISTICS)
+    ranks = NodeRanks(level, rng.integers(-8, 9, (len(neighbors), sent)).astype(np.int8))
+    tensors = random_tensors(level, ranks=True)
+    got = integer_network(tensors, neighbors, statistics, bits, ranks)
+    np.testing.assert_array_equal(got, reference(tensors, neighbors, statistics, bits, ranks))
+    assert (got != integer_network(tensors, neighbors, statistics, bits)).any()
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("symbol", [-8, 8])
+def test_equals_the_reference_where_ranks_and_weights_are_extreme(sign: int, symbol: int) -> None:
+    neighbors, _, _ = sphere()
+    count = len(neighbors)
+    bits = np.ones((count, 8), dtype=np.int64)
+    statistics = np.full(occupancy.STATISTICS, 127)
+    ranks = NodeRanks(2, np.full((count, occupancy.RANKS_MAX), symbol, dtype=np.int8))
+    tensors = {
+        name: np.full_like(value, sign * 127) if name.endswith(".weight") else value
+        for name, value in random_tensors(3, ranks=True).items()
+    }
+    got = integer_network(tensors, neighbors, statistics, bits, ranks)
+    np.testing.assert_array_equal(got, reference(tensors, neighbors, statistics, bits, ranks))
+
+
+def test_absent_ranks_are_not_ranks_of_zero_and_their_number_counts() -> None:
+    neighbors, occupied, _ = sphere()
+    bits = (occupied[:, None].astype(np.int64) >> np.arange(8)) & 1
+    tensors, statistics = random_tensors(4, ranks=True), np.arange(occupancy.STATISTICS)
+    without = integer_network(tensors, neighbors, statistics, bits)
+    found = [without]
+    for sent in (1, 2):
+        zeros = NodeRanks(1, np.zeros((len(neighbors), sent), dtype=np.int8))
+        found.append(integer_network(tensors, neighbors, statistics, bits, zeros))
+    assert all((a != b).any() for a, b in itertools.pairwise(found))
+    for nothing in (NodeRanks(1, np.zeros((len(neighbors), 0), dtype=np.int8)), NodeRanks(4, zeros.symbols)):
+        np.testing.assert_array_equal(integer_network(tensors, neighbors, statistics, bits, nothing), without)
+
+
+def test_ranks_change_nothing_where_the_network_does_not_hear_them() -> None:
+    neighbors, _, _ = sphere()
+    bits = np.ones((len(neighbors), 8), dtype=np.int64)
+    statistics = np.zeros(occupancy.STATISTICS)
+    ranks = NodeRanks(2, np.ones((len(neighbors), 3), dtype=np.int8))
+    deaf = random_tensors(6)
+    np.testing.assert_array_equal(
+        integer_network(deaf, neighbors, statistics, bits, ranks),
+        integer_network(deaf, neighbors, statistics, bits),
+    )
+
+
+def test_ranks_behind_the_last_that_is_heard_are_ignored() -> None:
+    neighbors, _, _ = sphere()
+    rng = np.random.default_rng(1)
+    bits = np.ones((len(neighbors), 8), dtype=np.int64)
+    statistics = np.zeros(occupancy.STATISTICS)
+    symbols = rng.integers(-2, 3, (len(neighbors), occupancy.RANKS_MAX + 2)).astype(np.int8)
+    tensors = random_tensors(7, ranks=True)
+    all_, heard = (
+        integer_network(tensors, neighbors, statistics, bits, NodeRanks(3, part))
+        for part in (symbols, symbols[:, : occupancy.RANKS_MAX])
+    )
+    np.testing.assert_array_equal(all_, heard)
+
+
 def test_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     neighbors, occupied, _ = sphere()
     bits = (occupied[:, None] >> np.arange(8)) & 1
@@ -184,12 +276,24 @@ def test_refuses_weights_whose_sums_could_be_inexact() -> None:
         OccupancyNetwork.from_tensors(tensors)
 
 
-@pytest.mark.parametrize("name", ["wide.weight", "logit.shift", "hidden.bias"])
+def test_refuses_ranks_whose_sums_could_be_inexact() -> None:
+    tensors = random_tensors(1, ranks=True)
+    tensors["geometry.ranks.shift"] = np.full_like(tensors["geometry.ranks.shift"], 12)
+    with pytest.raises(ModelError):
+        OccupancyNetwork.from_tensors(tensors)
+
+
+@pytest.mark.parametrize(
+    "name", ["wide.weight", "logit.shift", "hidden.bias", "ranks.weight", "ranks.shift", "ranks.bias"]
+)
 def test_refuses_tensors_that_do_not_fit(name: str) -> None:
-    tensors = random_tensors(1)
+    tensors = random_tensors(1, ranks=True)
     tensors["geometry." + name] = tensors["geometry." + name][..., :-1]
     with pytest.raises(ModelError):
         OccupancyNetwork.from_tensors(tensors)
+    if name == "ranks.weight":
+        # Without it the network is one that hears no ranks.
+        return
     del tensors["geometry." + name]
     with pytest.raises(ModelError):
         OccupancyNetwork.from_tensors(tensors)

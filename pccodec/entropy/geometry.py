@@ -18,7 +18,7 @@ import numpy as np
 from pccodec.entropy.calibration import Calibration, block_size
 from pccodec.entropy.contexts import LocalContexts
 from pccodec.entropy.rangecoder import RangeDecoder, RangeEncoder
-from pccodec.model.occupancy import PASSES, LevelState, OccupancyNetwork
+from pccodec.model.occupancy import PASSES, LevelState, NodeRanks, OccupancyNetwork
 from pccodec.voxels import morton
 from pccodec.voxels.octree import POPCOUNT
 
@@ -39,12 +39,15 @@ class LevelContext:
             must hold the same ones as the encoder did.
         codes: uint64 (n,), the sorted Morton codes of ``X_{l+1}``. Without them (None to both
             sides) the layer takes more bytes: groups and planes follow from the codes.
+        ranks: int8 (n, K), the latent ranks of ``X_{l+1}`` that were sent before the layer; None is
+            the same as K = 0.
     """
 
     neighbors: np.ndarray
     level: int
     counts: Mapping[int, int]
     codes: np.ndarray | None = None
+    ranks: np.ndarray | None = None
 
     def _known(self, level: int) -> int:
         shared = level < _HEADER_LEVELS or level > self.level
@@ -102,32 +105,36 @@ def _open(occupancy: np.ndarray) -> np.ndarray:
     return np.flatnonzero(occupancy & (1 << _LAST) - 1)
 
 
-def _ordered(context: LevelContext) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Codes, coding order, the neighbour map in that order, and the size of the first group."""
+def _begin(
+    network: OccupancyNetwork, context: LevelContext
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, LevelState]:
+    """Coding order, codes and neighbour map in that order, and the network's state for it."""
     count = len(context.neighbors)
     codes = np.zeros(count, dtype=np.uint64) if context.codes is None else context.codes
     second = second_group(codes)
     order = np.argsort(second, kind="stable")
     place = np.full(count + 1, count, dtype=np.int32)
     place[order] = np.arange(count, dtype=np.int32)
-    return codes, order, place[context.neighbors[order]], count - int(second.sum())
+    neighbors = place[context.neighbors[order]]
+    ranks = None if context.ranks is None else NodeRanks(context.level + 1, context.ranks[order])
+    state = network.begin(neighbors, context.statistics, count - int(second.sum()), ranks)
+    return order, codes[order], neighbors, state
 
 
 def coding_order(network: OccupancyNetwork, context: LevelContext) -> tuple[np.ndarray, LevelState]:
     """Nodes in coding order, group after group, int64 (n,), and the network's state for them."""
-    _, order, neighbors, first = _ordered(context)
-    return order, network.begin(neighbors, context.statistics, first)
+    order, _, _, state = _begin(network, context)
+    return order, state
 
 
 class _LevelCoder:
     """What encoder and decoder of a layer keep alike; nodes are in coding order, group after group."""
 
     def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
-        codes, self.order, neighbors, first = _ordered(context)
-        self.state = network.begin(neighbors, context.statistics, first)
+        self.order, codes, neighbors, self.state = _begin(network, context)
         self.block = block_size(len(codes))
         self.contexts = LocalContexts(neighbors)
-        self.calibration = Calibration(morton.decode(codes)[self.order])
+        self.calibration = Calibration(morton.decode(codes))
 
 
 def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray) -> bytes:

@@ -9,6 +9,9 @@ chessboard: the second one knows bit ``j`` of the first one too. Per level:
     wide   (n, C)   3x3x3 convolution of near
     sums   (n, H)   3x3x3 convolution of wide; pass j adds a 3x3x3 convolution of bits j-1
 
+Where latent ranks of the nodes came before the layer, sums also has a 3x3x3 convolution
+of their symbols and a constant that says how many ranks there are, of each level its own.
+
 and in each pass
 
     hidden  = act(sums + bias_j)            message = act(hidden · M_j)     8 channels
@@ -22,11 +25,14 @@ Everything is exact integer arithmetic (:mod:`pccodec.sparse.integer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from pccodec.model.config import LATENT_LEVELS, LIMIT
 from pccodec.sparse.integer import (
     ACTIVATION_MAX,
+    BIAS_BITS,
     ExactSum,
     activate,
     gathered,
@@ -43,7 +49,17 @@ MESSAGE = 8
 LOGIT_UNIT = 128
 """Logits are integers in units of 1/128 nat."""
 LOGIT_MAX = 2047
+RANKS_MAX = 4
+"""Latent ranks of a level that the network hears; later ones tell it nothing."""
 TENSOR_PREFIX = "geometry."
+
+
+@dataclass(frozen=True)
+class NodeRanks:
+    """Latent ranks of the nodes of ``X_level``: int8 (n, K), in the order of the nodes."""
+
+    level: int
+    symbols: np.ndarray
 
 
 class OccupancyNetwork:
@@ -69,6 +85,9 @@ class OccupancyNetwork:
             "deep": (PASSES, mixed, mixed),
             "logit": (PASSES, mixed, 1),
         }
+        self._hears_ranks = f"{TENSOR_PREFIX}ranks.weight" in self._tensors
+        if self._hears_ranks:
+            shapes["ranks"] = (len(LATENT_LEVELS), KERNEL * RANKS_MAX, hidden)
         for name, shape in shapes.items():
             weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
             require(f"{name}.weight", weight.shape == shape and weight.dtype == np.int8)
@@ -80,21 +99,30 @@ class OccupancyNetwork:
         )
         self.wide = ExactSum("wide", [self._part("wide", top)], self._bias("wide"))
         bits = [self._part("bits", 1, j) for j in range(PASSES - 1)]
+        ranks = self._rank_parts()
         hidden_bias = self._get("hidden.bias")
         require("hidden.bias", hidden_bias.shape == (PASSES, hidden))
         start_bias = self._bias("start")
         self.hidden = [
-            ExactSum(f"hidden {j}", [self._part("start", top), *bits[:j]], start_bias + hidden_bias[j])
+            ExactSum(
+                f"hidden {j}", [self._part("start", top), *bits[:j], *ranks], start_bias + hidden_bias[j]
+            )
             for j in range(PASSES)
         ]
         self.second = [
             ExactSum(
                 f"second {j}",
-                [self._part("start", top), *bits[:j], self._part("same", 1, j)],
+                [self._part("start", top), *bits[:j], *ranks, self._part("same", 1, j)],
                 start_bias + hidden_bias[j],
             )
             for j in range(PASSES)
         ]
+        # Of each level, fp32: weight (27 RANKS_MAX, H) and constants (RANKS_MAX, H).
+        self.ranks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        if ranks:
+            _, *weights, constants = self.hidden[0].weights
+            by_level = np.split(constants, len(LATENT_LEVELS))
+            self.ranks = dict(zip(LATENT_LEVELS, zip(weights, by_level, strict=True), strict=True))
         self.message = [
             ExactSum("message", [self._part("message", top, j)], self._bias("message", j))
             for j in range(PASSES)
@@ -120,6 +148,15 @@ class OccupancyNetwork:
         weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
         return (weight, shift, largest) if index is None else (weight[index], shift[index], largest)
 
+    def _rank_parts(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Of each level the weights of the ranks, then the constants: one of them has input 1."""
+        if not self._hears_ranks:
+            return []
+        bias, (levels, _, hidden) = self._get("ranks.bias"), self._get("ranks.weight").shape
+        require("ranks.bias", bias.shape == (levels, RANKS_MAX, hidden) and bias.dtype == np.int32)
+        constants = bias.reshape(levels * RANKS_MAX, hidden), np.full(hidden, BIAS_BITS), 1
+        return [*(self._part("ranks", LIMIT, index) for index in range(levels)), constants]
+
     def _bias(self, name: str, index: int | None = None) -> np.ndarray:
         bias, weight = self._get(f"{name}.bias"), self._get(f"{name}.weight")
         require(
@@ -140,15 +177,18 @@ class OccupancyNetwork:
         """The tensors that :meth:`from_tensors` takes, named ``geometry.*``."""
         return dict(self._tensors)
 
-    def begin(self, neighbors: np.ndarray, statistics: np.ndarray, first: int) -> LevelState:
+    def begin(
+        self, neighbors: np.ndarray, statistics: np.ndarray, first: int, ranks: NodeRanks | None = None
+    ) -> LevelState:
         """Start a level.
 
         Args:
             neighbors: int32 (n, 27), of nodes in coding order.
             statistics: (STATISTICS,), integers in 0…127.
             first: how many nodes form the first group; the others form the second.
+            ranks: latent ranks of the nodes, if they are known.
         """
-        return LevelState(self, neighbors, statistics, first)
+        return LevelState(self, neighbors, statistics, first, ranks)
 
 
 class LevelState:
@@ -162,7 +202,12 @@ class LevelState:
     """
 
     def __init__(
-        self, network: OccupancyNetwork, neighbors: np.ndarray, statistics: np.ndarray, first: int
+        self,
+        network: OccupancyNetwork,
+        neighbors: np.ndarray,
+        statistics: np.ndarray,
+        first: int,
+        ranks: NodeRanks | None = None,
     ) -> None:
         self._network = network
         self._neighbors = neighbors
@@ -187,6 +232,19 @@ class LevelState:
             np.matmul(
                 gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
             )
+        if ranks is not None and ranks.level in network.ranks and ranks.symbols.shape[1]:
+            self._hear_ranks(ranks)
+
+    def _hear_ranks(self, ranks: NodeRanks) -> None:
+        count, sent = len(self._sums), min(ranks.symbols.shape[1], RANKS_MAX)
+        weight, constants = self._network.ranks[ranks.level]
+        table = np.zeros((count + 1, RANKS_MAX), dtype=np.int8)
+        table[:count, :sent] = ranks.symbols[:, :sent]
+        # The ranks of a node are gathered as one word.
+        words = table.view(np.uint32)[:, 0]
+        for block in node_blocks(count):
+            around = np.take(words, self._neighbors[block].astype(np.intp)).view(np.int8)
+            self._sums[block] += around.astype(np.float32) @ weight + constants[sent - 1]
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Nodes and their logits, integers in float64 (b,), of the current group, block by block."""
