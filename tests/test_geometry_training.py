@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 from pccodec.entropy.geometry import LevelContext, second_group
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, OccupancyNetwork
+from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, RANKS_MAX, NodeRanks, OccupancyNetwork
 from pccodec.sparse import neighbors as maps
 from pccodec.training import scans
-from pccodec.training.geometry import GeometryTraining, batches, bit_cost, join, relative_size
+from pccodec.training.geometry import (
+    GeometryTraining,
+    batches,
+    bit_cost,
+    draw_ranks,
+    inputs,
+    join,
+    relative_size,
+)
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
 from pccodec.training.levels import Level, cut, levels_of, octree_of
 from pccodec.voxels import morton, octree
@@ -20,11 +29,18 @@ from pccodec.voxels import morton, octree
 SMALL = NetworkSize(near=8, wide=8, hidden=16, mixed=8)
 
 
-def _cloud(seed: int = 0) -> list[Level]:
+def _cloud(seed: int = 0, ranks: int = 0) -> list[Level]:
+    """Levels of a noisy sphere, those of nodes at strides 8, 4 and 2 with as many random ranks."""
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=(20_000, 3))
     points = 30 + 25 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    return levels_of(octree_of(np.unique(morton.encode(points.astype(np.int64)))))
+    cloud = octree_of(np.unique(morton.encode(points.astype(np.int64))))
+    symbols = {
+        level: rng.integers(-8, 9, (len(cloud.codes[level]), ranks)).astype(np.int8)
+        for level in (3, 2, 1)
+        if ranks
+    }
+    return levels_of(cloud, symbols)
 
 
 def test_levels_lead_from_the_root_to_the_cloud() -> None:
@@ -36,10 +52,12 @@ def test_levels_lead_from_the_root_to_the_cloud() -> None:
 
 
 def test_a_part_of_a_level_keeps_its_nodes_and_their_neighbours() -> None:
-    level = _cloud()[0]
+    level = _cloud(ranks=2)[0]
     part, inside = cut(level, 100, 400)
     np.testing.assert_array_equal(part.codes[inside], level.codes[100:400])
     np.testing.assert_array_equal(part.occupancy[inside], level.occupancy[100:400])
+    assert part.ranks is not None and level.ranks is not None
+    np.testing.assert_array_equal(part.ranks[inside], level.ranks[100:400])
     known = np.append(part.codes, np.uint64(2**63))
     every = np.append(level.codes, np.uint64(2**63))
     np.testing.assert_array_equal(known[part.neighbors[inside]], every[level.neighbors[100:400]])
@@ -88,7 +106,8 @@ def _integer_logits(network: OccupancyNetwork, level: Level, statistics: np.ndar
     second = second_group(level.codes)
     order = np.argsort(second, kind="stable")
     place = np.append(np.argsort(order), len(order))
-    state = network.begin(place[level.neighbors[order]], statistics, int((~second).sum()))
+    ranks = None if level.ranks is None else NodeRanks(level.level + 1, level.ranks[order])
+    state = network.begin(place[level.neighbors[order]], statistics, int((~second).sum()), ranks)
     out = np.empty((len(order), 8))
     for octant in range(8):
         for group in state.groups:
@@ -98,25 +117,55 @@ def _integer_logits(network: OccupancyNetwork, level: Level, statistics: np.ndar
     return out
 
 
-def test_the_integer_network_does_what_its_twin_does() -> None:
+@pytest.mark.parametrize("sent", [0, 2, RANKS_MAX])
+def test_the_integer_network_does_what_its_twin_does(sent: int) -> None:
     torch.manual_seed(0)
     twin = GeometryTwin(SMALL)
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
-            if name.startswith("same") or name.endswith("bias"):
+            if name.startswith(("same", "ranks")) or name.endswith("bias"):
                 parameter.normal_(std=0.2)
-    level = _cloud()[1]
+    level = _cloud(ranks=sent)[1]
     context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
     batch = join([(level, np.ones(len(level.codes), dtype=bool))], [context.statistics])
     with torch.no_grad():
-        exact = twin(batch.neighbors, batch.statistics, batch.bits, batch.second, torch.float32)
-        rough = twin(batch.neighbors, batch.statistics, batch.bits, batch.second)
+        exact = twin(*inputs(batch), dtype=torch.float32)
+        rough = twin(*inputs(batch))
     got = _integer_logits(OccupancyNetwork.from_tensors(twin.tensors()), level, context.statistics)
     rounded = np.floor(exact.numpy() * LOGIT_UNIT + 0.5)
     np.testing.assert_array_equal(got, rounded.clip(-LOGIT_MAX, LOGIT_MAX))
     assert len(np.unique(got)) > 100
     # In bf16, as in training, single logits differ, their cost does not.
     assert abs(float(bit_cost(rough, batch).mean() / bit_cost(exact, batch).mean()) - 1) < 0.03
+
+
+def test_ranks_of_several_levels_in_one_batch_do_not_mix() -> None:
+    torch.manual_seed(1)
+    twin = GeometryTwin(SMALL)
+    torch.nn.init.normal_(twin.ranks_bias)
+    for layer in twin.ranks:
+        torch.nn.init.normal_(cast(torch.nn.Linear, layer).weight)
+    levels = [*_cloud(ranks=3)[:4], *_cloud()[:2]]
+    parts = [(level, np.ones(len(level.codes), dtype=bool)) for level in levels]
+    statistics = [np.full(14, 20)] * len(parts)
+    with torch.no_grad():
+        joint = twin(*inputs(join(parts, statistics)), dtype=torch.float32)
+        single = [twin(*inputs(join([part], statistics[:1])), dtype=torch.float32) for part in parts]
+    torch.testing.assert_close(joint, torch.cat(single), rtol=0, atol=0)
+
+
+def test_parts_draw_every_number_of_ranks_and_often_none() -> None:
+    level = _cloud(ranks=3)[1]
+    rng = np.random.default_rng(0)
+    drawn = [draw_ranks(level, 0.5, rng).ranks for _ in range(600)]
+    sent = np.array([0 if ranks is None else ranks.shape[1] for ranks in drawn])
+    assert 250 < (sent == 0).sum() < 350
+    assert all(70 < (sent == k).sum() < 130 for k in (1, 2, 3))
+    assert level.ranks is not None
+    for ranks in drawn:
+        if ranks is not None:
+            np.testing.assert_array_equal(ranks, level.ranks[:, : ranks.shape[1]])
+    assert draw_ranks(_cloud()[1], 0.0, rng).ranks is None
 
 
 def test_a_part_counts_by_its_relative_size() -> None:

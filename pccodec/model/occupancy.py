@@ -237,11 +237,13 @@ class LevelState:
 
     def _hear_ranks(self, ranks: NodeRanks) -> None:
         count, sent = len(self._sums), min(ranks.symbols.shape[1], RANKS_MAX)
-        weight, constants = self._network.ranks[ranks.level]
-        table = np.zeros((count + 1, RANKS_MAX), dtype=np.int8)
+        # The ranks of a node are gathered as one word, of 1, 2 or 4 bytes.
+        width = 1 << (sent - 1).bit_length()
+        table = np.zeros((count + 1, width), dtype=np.int8)
         table[:count, :sent] = ranks.symbols[:, :sent]
-        # The ranks of a node are gathered as one word.
-        words = table.view(np.uint32)[:, 0]
+        words = table.view(f"u{width}")[:, 0]
+        weight, constants = self._network.ranks[ranks.level]
+        weight = weight.reshape(KERNEL, RANKS_MAX, -1)[:, :width].reshape(KERNEL * width, -1)
         for block in node_blocks(count):
             around = np.take(words, self._neighbors[block].astype(np.intp)).view(np.int8)
             self._sums[block] += around.astype(np.float32) @ weight + constants[sent - 1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,12 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from pccodec.entropy.geometry import LevelContext, second_group
-from pccodec.model.occupancy import PASSES, OccupancyNetwork
+from pccodec.model import store
+from pccodec.model.occupancy import PASSES, RANKS_MAX, OccupancyNetwork
+from pccodec.model.store import Model
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
-from pccodec.training.levels import CloudCache, Level, cut
+from pccodec.training.levels import CloudCache, Level, cut, levels_of
+from pccodec.training.rank_cache import RankCache
 from pccodec.voxels import octree
 
 
@@ -34,13 +37,14 @@ class GeometryTraining:
     learning_rate: float = 2.5e-3
     final_learning_rate: float = 5e-5
     warmup: float = 0.02
+    without_ranks: float = 0.5
     level_shares: tuple[float, ...] = (0.5, 0.22, 0.12, 0.16)
     seed: int = 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Parts of levels, joined: tensors as :meth:`GeometryTwin.forward` takes them.
+    """Parts of levels, joined; the other tensors are as :meth:`GeometryTwin.forward` takes them.
 
     ``scored``, bool (n,), leaves out the rims; ``part``, int64 (n,), numbers the parts;
     ``second``, bool (n,), marks the nodes coded in the second half of each pass.
@@ -52,14 +56,22 @@ class Batch:
     scored: Tensor
     part: Tensor
     second: Tensor
+    ranks: Tensor
+    sent: Tensor
 
 
 def join(parts: list[tuple[Level, np.ndarray]], statistics: list[np.ndarray]) -> Batch:
     """One batch of several level parts; their absent neighbours become the joint sentinel."""
     total = sum(len(part.occupancy) for part, _ in parts)
     maps, offset = [], 0
+    ranks = np.zeros((total, RANKS_MAX), dtype=np.float32)
+    sent = np.zeros((total, 2), dtype=np.int64)
     for part, _ in parts:
         count = len(part.occupancy)
+        if part.ranks is not None:
+            number = min(part.ranks.shape[1], RANKS_MAX)
+            ranks[offset : offset + count, :number] = part.ranks[:, :number]
+            sent[offset : offset + count] = part.level + 1, number
         maps.append(np.where(part.neighbors == count, total, part.neighbors + offset).astype(np.int32))
         offset += count
     rows = [
@@ -75,7 +87,22 @@ def join(parts: list[tuple[Level, np.ndarray]], statistics: list[np.ndarray]) ->
         torch.from_numpy(np.concatenate([inside for _, inside in parts])),
         torch.from_numpy(np.repeat(np.arange(len(parts)), [len(part.occupancy) for part, _ in parts])),
         torch.from_numpy(np.concatenate([second_group(part.codes) for part, _ in parts])),
+        torch.from_numpy(ranks),
+        torch.from_numpy(sent),
     )
+
+
+def inputs(batch: Batch) -> tuple[Tensor, ...]:
+    """The arguments of :meth:`GeometryTwin.forward`."""
+    return batch.neighbors, batch.statistics, batch.bits, batch.second, batch.ranks, batch.sent
+
+
+def draw_ranks(level: Level, without: float, rng: np.random.Generator) -> Level:
+    """The level as in a random stream: without ranks with a given probability, else with 1…K of them."""
+    if level.ranks is None:
+        return level
+    sent = 0 if rng.random() < without else int(rng.integers(level.ranks.shape[1])) + 1
+    return replace(level, ranks=level.ranks[:, :sent] if sent else None)
 
 
 def batches(clouds: list[list[Level]], config: GeometryTraining, rng: np.random.Generator) -> Iterator[Batch]:
@@ -97,7 +124,7 @@ def batches(clouds: list[list[Level]], config: GeometryTraining, rng: np.random.
             start = int(rng.integers(count - wanted + 1))
             context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
             statistics.append(context.statistics)
-            parts.append(cut(level, start, start + wanted))
+            parts.append(cut(draw_ranks(level, config.without_ranks, rng), start, start + wanted))
             total += wanted
         yield join(parts, statistics)
 
@@ -124,7 +151,7 @@ def relative_size(cost: Tensor, batch: Batch) -> Tensor:
 
 
 def train(
-    cache_files: list[Path],
+    clouds: list[list[Level]],
     config: GeometryTraining,
     minutes: float,
     out: Path,
@@ -134,7 +161,6 @@ def train(
     """Train for ``minutes`` of wall time; tensors are stored in ``out`` now and then."""
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    clouds = [cache.levels(i) for cache in map(CloudCache, cache_files) for i in range(len(cache))]
     twin = GeometryTwin(config.size)
     if resume is not None:
         twin.load_state_dict(torch.load(resume, weights_only=True), strict=False)
@@ -148,8 +174,7 @@ def train(
         decay = 0.5 * (1 + np.cos(np.pi * max(0.0, done - config.warmup) / (1 - config.warmup)))
         rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * decay
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (done + 1e-3) / config.warmup)
-        logits = twin(batch.neighbors, batch.statistics, batch.bits, batch.second)
-        cost = bit_cost(logits, batch)
+        cost = bit_cost(twin(*inputs(batch)), batch)
         loss = relative_size(cost, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -165,6 +190,23 @@ def train(
     torch.save(twin.state_dict(), out.with_suffix(".pt"))
     save_tensors(twin, out)
     return twin
+
+
+def load_clouds(cache_files: list[Path], model: Model | None, console: Console) -> list[list[Level]]:
+    """Levels of all cached clouds, with a model's ranks, which are computed where they are missing."""
+    found = []
+    for file in cache_files:
+        clouds, ranks = CloudCache(file), None
+        if model is not None:
+            ranks_file = RankCache.beside(file, model)
+            if not ranks_file.exists():
+                console.print(f"latent ranks of {file}")
+                RankCache.build(model, clouds, ranks_file)
+            ranks = RankCache(ranks_file)
+        for index in range(len(clouds)):
+            known = None if ranks is None else ranks.ranks(index)
+            found.append(levels_of(clouds.octree(index), known))
+    return found
 
 
 def save_tensors(twin: GeometryTwin, out: Path) -> None:
@@ -185,14 +227,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--learning-rate", type=float, default=GeometryTraining.learning_rate)
     parser.add_argument("--clouds", type=int, default=540, help="clouds to simulate if the cache is missing")
+    parser.add_argument("--model", help="model whose latent ranks are known (name or file)")
     parser.add_argument("--resume", type=Path, help="checkpoint (.pt) to go on from")
     args = parser.parse_args()
     console = Console(stderr=True)
     if not args.cache[0].exists():
         console.print(f"simulating {args.clouds} clouds")
         CloudCache.build(args.data, args.cache[0], args.clouds, seed=1)
+    model = store.load(args.model) if args.model else None
     train(
-        args.cache,
+        load_clouds(args.cache, model, console),
         GeometryTraining(learning_rate=args.learning_rate),
         args.minutes,
         args.out,

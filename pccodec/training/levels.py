@@ -7,6 +7,7 @@ codes; batches are parts of levels with a rim of neighbours around them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Level:
         occupancy: uint8 (n,), child bits of each node.
         counts: number of nodes of every level of the cloud.
         codes: uint64 (n,), the nodes of ``X_{l+1}``.
+        ranks: int8 (n, K), latent ranks of the nodes, if there are any: known before ``G_l``.
     """
 
     level: int
@@ -41,6 +43,7 @@ class Level:
     occupancy: np.ndarray
     counts: dict[int, int]
     codes: np.ndarray
+    ranks: np.ndarray | None = None
 
 
 def draw_cloud(file: Path, kind: str, seed: int) -> np.ndarray:
@@ -72,14 +75,21 @@ def octree_of(codes: np.ndarray) -> Octree:
     return Octree.build(codes, depth)
 
 
-def levels_of(octree: Octree) -> list[Level]:
-    """All geometry layers of a cloud; entry ``l`` is ``G_l``."""
+def levels_of(octree: Octree, ranks: Mapping[int, np.ndarray] | None = None) -> list[Level]:
+    """All geometry layers of a cloud; entry ``l`` is ``G_l``.
+
+    Args:
+        octree: the cloud.
+        ranks: latent ranks int8 (n, K) of the nodes of ``X_l``, by level ``l``.
+    """
+    latents = ranks or {}
     counts = {level: len(codes) for level, codes in enumerate(octree.codes)}
     neighbors, found = maps.root_map(), []
     for level in range(octree.depth - 1, -1, -1):
-        found.append(Level(level, neighbors, octree.occupancy[level], counts, octree.codes[level + 1]))
+        codes, occupancy = octree.codes[level + 1], octree.occupancy[level]
+        found.append(Level(level, neighbors, occupancy, counts, codes, latents.get(level + 1)))
         if level:
-            neighbors = maps.child_map(neighbors, octree.occupancy[level])
+            neighbors = maps.child_map(neighbors, occupancy)
     return found[::-1]
 
 
@@ -93,9 +103,9 @@ class CloudCache:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def levels(self, index: int) -> list[Level]:
-        """The geometry layers of a cloud."""
-        return levels_of(octree_of(self._codes[self._offsets[index] : self._offsets[index + 1]]))
+    def octree(self, index: int) -> Octree:
+        """A cloud."""
+        return octree_of(self._codes[self._offsets[index] : self._offsets[index + 1]])
 
     @classmethod
     def build(cls, data: Path, file: Path, count: int, seed: int, workers: int = 1) -> CloudCache:
@@ -140,5 +150,6 @@ def cut(level: Level, start: int, stop: int) -> tuple[Level, np.ndarray]:
         level.occupancy[chosen],
         level.counts,
         level.codes[chosen],
+        None if level.ranks is None else level.ranks[chosen],
     )
     return part, inside

@@ -1,0 +1,67 @@
+"""Latent ranks of simulated clouds: what the coder of the geometry layers hears before a layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pccodec.codec.centers import is_sparse
+from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.latents import latent_ranks
+from pccodec.model.store import Model
+from pccodec.sparse import neighbors as maps
+from pccodec.training.levels import CloudCache
+from pccodec.voxels.octree import Octree
+
+
+def cloud_ranks(model: Model, octree: Octree) -> dict[int, np.ndarray]:
+    """All ranks of a cloud, int8 (n, K) by level; none of sparse clouds, which are sent without."""
+    if is_sparse([len(codes) for codes in octree.codes]):
+        return {}
+    neighbors = [maps.root_map()]
+    for level in range(octree.depth - 1, 0, -1):
+        neighbors.insert(0, maps.child_map(neighbors[0], octree.occupancy[level]))
+    # Level 0 has no map: voxels have no children.
+    neighbors.insert(0, np.empty((0, maps.KERNEL), dtype=np.int32))
+    wanted = {level: k for level, k in model.config.ranks.items() if k and level < octree.depth}
+    return latent_ranks(model.analysis, model.synthesis, octree, neighbors, wanted)
+
+
+class RankCache:
+    """Ranks of the clouds of a :class:`CloudCache` in one file."""
+
+    def __init__(self, file: Path) -> None:
+        with np.load(file) as stored:
+            self._symbols = {level: stored[f"symbols{level}"] for level in LATENT_LEVELS}
+            self._offsets = {level: stored[f"offsets{level}"] for level in LATENT_LEVELS}
+
+    def __len__(self) -> int:
+        return len(self._offsets[LATENT_LEVELS[0]]) - 1
+
+    def ranks(self, index: int) -> dict[int, np.ndarray]:
+        """Ranks int8 (n, K) of a cloud by level; levels without are left out."""
+        found = {}
+        for level, offsets in self._offsets.items():
+            symbols = self._symbols[level][offsets[index] : offsets[index + 1]]
+            if symbols.size:
+                found[level] = symbols
+        return found
+
+    @classmethod
+    def build(cls, model: Model, clouds: CloudCache, file: Path) -> RankCache:
+        """Compute the ranks of all clouds with a model's analysis transform and store them in ``file``."""
+        by_cloud = [cloud_ranks(model, clouds.octree(index)) for index in range(len(clouds))]
+        stored = {}
+        for level in LATENT_LEVELS:
+            none = np.zeros((0, model.config.ranks.get(level, 0)), dtype=np.int8)
+            symbols = [ranks.get(level, none) for ranks in by_cloud]
+            stored[f"symbols{level}"] = np.concatenate(symbols)
+            stored[f"offsets{level}"] = np.cumsum([0] + [len(part) for part in symbols])
+        np.savez(file, **stored)
+        return cls(file)
+
+    @staticmethod
+    def beside(clouds: Path, model: Model) -> Path:
+        """File of a model's ranks beside a file of clouds."""
+        return clouds.with_suffix(f".{model.id.hex()}.npz")
