@@ -166,4 +166,4 @@ def test_golden_layers() -> None:
     digest = hashlib.sha256(encode_level(NETWORK, *_context())).hexdigest()
     assert digest[:16] == "d7972de423565044"
     digest = hashlib.sha256(encode_level(HEARING, *_context(0, 3))).hexdigest()
-    assert digest[:16] == "98ba8f99c9941f1d"
+    assert digest[:16] == "a96481359c833759"

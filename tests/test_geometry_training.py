@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 from pccodec.entropy.geometry import LevelContext, second_group
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, RANKS_MAX, NodeRanks, OccupancyNetwork
+from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, OccupancyNetwork
+from pccodec.model.rank_inputs import RANKS_MAX, NodeRanks
 from pccodec.sparse import neighbors as maps
 from pccodec.training import scans
 from pccodec.training.geometry import (
@@ -143,8 +143,8 @@ def test_ranks_of_several_levels_in_one_batch_do_not_mix() -> None:
     torch.manual_seed(1)
     twin = GeometryTwin(SMALL)
     torch.nn.init.normal_(twin.ranks_bias)
-    for layer in twin.ranks:
-        torch.nn.init.normal_(cast(torch.nn.Linear, layer).weight)
+    for parameter in twin.ranks.parameters():
+        torch.nn.init.normal_(parameter)
     levels = [*_cloud(ranks=3)[:4], *_cloud()[:2]]
     parts = [(level, np.ones(len(level.codes), dtype=bool)) for level in levels]
     statistics = [np.full(14, 20)] * len(parts)

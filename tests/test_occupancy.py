@@ -9,7 +9,8 @@ import pytest
 
 from pccodec.errors import ModelError
 from pccodec.model import occupancy
-from pccodec.model.occupancy import NodeRanks, OccupancyNetwork
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.rank_inputs import RANKS_MAX, NodeRanks
 from pccodec.sparse import integer
 from pccodec.sparse import neighbors as maps
 from pccodec.voxels import morton
@@ -22,7 +23,7 @@ def random_tensors(seed: int, largest: int = 127, ranks: bool = False) -> dict[s
     """Tensors of a small network with weights up to ±largest; with ``ranks`` it hears latent ranks."""
     rng = np.random.default_rng(seed)
     near, wide, hidden, mixed = SIZES.values()
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "presence": (27, near),
         "statistics": (occupancy.STATISTICS, near),
         "wide": (27 * near, wide),
@@ -34,19 +35,21 @@ def random_tensors(seed: int, largest: int = 127, ranks: bool = False) -> dict[s
         "around": (8, 216, mixed),
         "deep": (8, mixed, mixed),
         "logit": (8, mixed, 1),
-        **({"ranks": (3, 27 * occupancy.RANKS_MAX, hidden)} if ranks else {}),
     }
+    if ranks:
+        inputs = {"near": (RANKS_MAX, near), "wide": (RANKS_MAX, wide), "sums": (27 * RANKS_MAX, hidden)}
+        shapes.update({"ranks." + layer: (3, *shape) for layer, shape in inputs.items()})
     tensors = {}
     for name, shape in shapes.items():
         binary = name in ("presence", "bits", "same")
         outputs = shape[:-2] + shape[-1:]
         tensors[f"{name}.weight"] = rng.integers(-largest, largest + 1, shape).astype(np.int8)
         tensors[f"{name}.shift"] = rng.integers(0, 2, outputs).astype(np.int8) + np.int8(0 if binary else 4)
-        if name not in ("statistics", "bits", "same", "own", "ranks"):
+        if name not in ("statistics", "bits", "same", "own") and not name.startswith("ranks"):
             tensors[f"{name}.bias"] = rng.integers(-(2**10), 2**10, outputs).astype(np.int32)
     tensors["hidden.bias"] = rng.integers(-(2**9), 2**9, (8, hidden)).astype(np.int32)
     if ranks:
-        constants = rng.integers(-(2**9), 2**9, (3, occupancy.RANKS_MAX, hidden))
+        constants = rng.integers(-(2**9), 2**9, (3, RANKS_MAX, hidden))
         tensors["ranks.bias"] = constants.astype(np.int32)
     return {"geometry." + name: value for name, value in tensors.items()}
 
@@ -92,32 +95,34 @@ def reference(
     def around(x: np.ndarray) -> np.ndarray:
         return np.concatenate([x, np.zeros((1, x.shape[1]), dtype=np.int64)])[neighbors].reshape(count, -1)
 
+    heard: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {"near": [], "wide": [], "sums": []}
+    constant = np.int64(0)
+    if ranks is not None:
+        index, symbols = (3, 2, 1).index(ranks.level), np.zeros((count, RANKS_MAX), dtype=np.int64)
+        symbols[:, : ranks.symbols.shape[1]] = ranks.symbols
+        for layer, x in (("near", symbols), ("wide", symbols), ("sums", around(symbols))):
+            heard[layer] = [(x, t[f"ranks.{layer}.weight"][index], t[f"ranks.{layer}.shift"][index])]
+        constant = t["ranks.bias"][index, ranks.symbols.shape[1] - 1]
     present = (neighbors < count).astype(np.int64)
     described = np.repeat(statistics[None], count, axis=0)
     near = act(
         total(
             (present, t["presence.weight"], t["presence.shift"]),
             (described, t["statistics.weight"], t["statistics.shift"]),
+            *heard["near"],
             bias=t["presence.bias"],
         )
     )
-    wide = act(total((around(near), t["wide.weight"], t["wide.shift"]), bias=t["wide.bias"]))
-    start_bias, told_by_ranks = t["start.bias"], []
-    if ranks is not None:
-        sent, index = ranks.symbols.shape[1], (3, 2, 1).index(ranks.level)
-        weight = t["ranks.weight"][index].reshape(27, -1, t["start.bias"].size)[:, :sent]
-        heard = around(ranks.symbols.astype(np.int64)), weight.reshape(27 * sent, -1), t["ranks.shift"][index]
-        start_bias, told_by_ranks = start_bias + t["ranks.bias"][index, sent - 1], [heard]
+    wide = act(total((around(near), t["wide.weight"], t["wide.shift"]), *heard["wide"], bias=t["wide.bias"]))
     out = np.empty((count, 8), dtype=np.int64)
     for j in range(8):
-        seen = [*told_by_ranks] + [
-            (around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)
-        ]
+        seen = [(around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)]
+        seen += heard["sums"]
         hidden = act(
             total(
                 (around(wide), t["start.weight"], t["start.shift"]),
                 *seen,
-                bias=start_bias + t["hidden.bias"][j],
+                bias=t["start.bias"] + constant + t["hidden.bias"][j],
             )
         )
         message = act(
@@ -129,7 +134,7 @@ def reference(
                 (around(wide), t["start.weight"], t["start.shift"]),
                 *seen,
                 (around(first_bits), t["same.weight"][j], t["same.shift"][j]),
-                bias=start_bias + t["hidden.bias"][j],
+                bias=t["start.bias"] + constant + t["hidden.bias"][j],
             )
         )
         hidden = np.where(second_group(count)[:, None], told, hidden)
@@ -189,7 +194,7 @@ def test_equals_the_reference_where_all_weights_are_extreme(sign: int) -> None:
 
 
 @pytest.mark.parametrize("level", [3, 2, 1])
-@pytest.mark.parametrize("sent", [1, 3, occupancy.RANKS_MAX])
+@pytest.mark.parametrize("sent", [1, 3, RANKS_MAX])
 def test_equals_the_integer_reference_with_ranks(level: int, sent: int) -> None:
     rng = np.random.default_rng(10 * level + sent)
     neighbors, _, _ = sphere()
@@ -209,7 +214,7 @@ def test_equals_the_reference_where_ranks_and_weights_are_extreme(sign: int, sym
     count = len(neighbors)
     bits = np.ones((count, 8), dtype=np.int64)
     statistics = np.full(occupancy.STATISTICS, 127)
-    ranks = NodeRanks(2, np.full((count, occupancy.RANKS_MAX), symbol, dtype=np.int8))
+    ranks = NodeRanks(2, np.full((count, RANKS_MAX), symbol, dtype=np.int8))
     tensors = {
         name: np.full_like(value, sign * 127) if name.endswith(".weight") else value
         for name, value in random_tensors(3, ranks=True).items()
@@ -249,11 +254,11 @@ def test_ranks_behind_the_last_that_is_heard_are_ignored() -> None:
     rng = np.random.default_rng(1)
     bits = np.ones((len(neighbors), 8), dtype=np.int64)
     statistics = np.zeros(occupancy.STATISTICS)
-    symbols = rng.integers(-2, 3, (len(neighbors), occupancy.RANKS_MAX + 2)).astype(np.int8)
+    symbols = rng.integers(-2, 3, (len(neighbors), RANKS_MAX + 2)).astype(np.int8)
     tensors = random_tensors(7, ranks=True)
     all_, heard = (
         integer_network(tensors, neighbors, statistics, bits, NodeRanks(3, part))
-        for part in (symbols, symbols[:, : occupancy.RANKS_MAX])
+        for part in (symbols, symbols[:, :RANKS_MAX])
     )
     np.testing.assert_array_equal(all_, heard)
 
@@ -278,20 +283,21 @@ def test_refuses_weights_whose_sums_could_be_inexact() -> None:
 
 def test_refuses_ranks_whose_sums_could_be_inexact() -> None:
     tensors = random_tensors(1, ranks=True)
-    tensors["geometry.ranks.shift"] = np.full_like(tensors["geometry.ranks.shift"], 12)
+    tensors["geometry.ranks.sums.shift"] = np.full_like(tensors["geometry.ranks.sums.shift"], 12)
     with pytest.raises(ModelError):
         OccupancyNetwork.from_tensors(tensors)
 
 
 @pytest.mark.parametrize(
-    "name", ["wide.weight", "logit.shift", "hidden.bias", "ranks.weight", "ranks.shift", "ranks.bias"]
+    "name",
+    ["wide.weight", "logit.shift", "hidden.bias", "ranks.near.weight", "ranks.sums.shift", "ranks.bias"],
 )
 def test_refuses_tensors_that_do_not_fit(name: str) -> None:
     tensors = random_tensors(1, ranks=True)
     tensors["geometry." + name] = tensors["geometry." + name][..., :-1]
     with pytest.raises(ModelError):
         OccupancyNetwork.from_tensors(tensors)
-    if name == "ranks.weight":
+    if name == "ranks.bias":
         # Without it the network is one that hears no ranks.
         return
     del tensors["geometry." + name]

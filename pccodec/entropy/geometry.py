@@ -18,7 +18,8 @@ import numpy as np
 from pccodec.entropy.calibration import Calibration, block_size
 from pccodec.entropy.contexts import LocalContexts
 from pccodec.entropy.rangecoder import RangeDecoder, RangeEncoder
-from pccodec.model.occupancy import PASSES, LevelState, NodeRanks, OccupancyNetwork
+from pccodec.model.occupancy import PASSES, LevelState, OccupancyNetwork
+from pccodec.model.rank_inputs import NodeRanks
 from pccodec.voxels import morton
 from pccodec.voxels.octree import POPCOUNT
 

@@ -9,8 +9,9 @@ chessboard: the second one knows bit ``j`` of the first one too. Per level:
     wide   (n, C)   3x3x3 convolution of near
     sums   (n, H)   3x3x3 convolution of wide; pass j adds a 3x3x3 convolution of bits j-1
 
-Where latent ranks of the nodes came before the layer, sums also has a 3x3x3 convolution
-of their symbols and a constant that says how many ranks there are, of each level its own.
+Where latent ranks of the nodes came before the layer, near and wide also have a linear map
+of a node's symbols, and sums a 3x3x3 convolution of them and a constant that says how many
+ranks there are, of each level their own.
 
 and in each pass
 
@@ -25,11 +26,11 @@ Everything is exact integer arithmetic (:mod:`pccodec.sparse.integer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS, LIMIT
+from pccodec.model.rank_inputs import RANKS_MAX, HeardRanks, NodeRanks, RankWeights
 from pccodec.sparse.integer import (
     ACTIVATION_MAX,
     BIAS_BITS,
@@ -49,17 +50,7 @@ MESSAGE = 8
 LOGIT_UNIT = 128
 """Logits are integers in units of 1/128 nat."""
 LOGIT_MAX = 2047
-RANKS_MAX = 4
-"""Latent ranks of a level that the network hears; later ones tell it nothing."""
 TENSOR_PREFIX = "geometry."
-
-
-@dataclass(frozen=True)
-class NodeRanks:
-    """Latent ranks of the nodes of ``X_level``: int8 (n, K), in the order of the nodes."""
-
-    level: int
-    symbols: np.ndarray
 
 
 class OccupancyNetwork:
@@ -85,9 +76,11 @@ class OccupancyNetwork:
             "deep": (PASSES, mixed, mixed),
             "logit": (PASSES, mixed, 1),
         }
-        self._hears_ranks = f"{TENSOR_PREFIX}ranks.weight" in self._tensors
+        self._hears_ranks = f"{TENSOR_PREFIX}ranks.bias" in self._tensors
         if self._hears_ranks:
-            shapes["ranks"] = (len(LATENT_LEVELS), KERNEL * RANKS_MAX, hidden)
+            inputs = {"ranks.near": (RANKS_MAX, near), "ranks.wide": (RANKS_MAX, wide)}
+            inputs["ranks.sums"] = KERNEL * RANKS_MAX, hidden
+            shapes.update({name: (len(LATENT_LEVELS), *shape) for name, shape in inputs.items()})
         for name, shape in shapes.items():
             weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
             require(f"{name}.weight", weight.shape == shape and weight.dtype == np.int8)
@@ -95,11 +88,13 @@ class OccupancyNetwork:
         top = ACTIVATION_MAX
         self.hidden_size = hidden
         self.near = ExactSum(
-            "presence", [self._part("presence", 1), self._part("statistics", top)], self._bias("presence")
+            "presence",
+            [self._part("presence", 1), self._part("statistics", top), *self._rank_parts("near")],
+            self._bias("presence"),
         )
-        self.wide = ExactSum("wide", [self._part("wide", top)], self._bias("wide"))
+        self.wide = ExactSum("wide", [self._part("wide", top), *self._rank_parts("wide")], self._bias("wide"))
         bits = [self._part("bits", 1, j) for j in range(PASSES - 1)]
-        ranks = self._rank_parts()
+        ranks = [*self._rank_parts("sums"), *self._rank_constants()]
         hidden_bias = self._get("hidden.bias")
         require("hidden.bias", hidden_bias.shape == (PASSES, hidden))
         start_bias = self._bias("start")
@@ -117,12 +112,16 @@ class OccupancyNetwork:
             )
             for j in range(PASSES)
         ]
-        # Of each level, fp32: weight (27 RANKS_MAX, H) and constants (RANKS_MAX, H).
-        self.ranks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.ranks: dict[int, RankWeights] = {}
         if ranks:
-            _, *weights, constants = self.hidden[0].weights
-            by_level = np.split(constants, len(LATENT_LEVELS))
-            self.ranks = dict(zip(LATENT_LEVELS, zip(weights, by_level, strict=True), strict=True))
+            constants = np.split(self.hidden[0].weights[-1], len(LATENT_LEVELS))
+            for index, level in enumerate(LATENT_LEVELS):
+                self.ranks[level] = RankWeights(
+                    self.near.weights[2 + index],
+                    self.wide.weights[1 + index],
+                    self.hidden[0].weights[1 + index],
+                    constants[index],
+                )
         self.message = [
             ExactSum("message", [self._part("message", top, j)], self._bias("message", j))
             for j in range(PASSES)
@@ -148,14 +147,19 @@ class OccupancyNetwork:
         weight, shift = self._get(f"{name}.weight"), self._get(f"{name}.shift")
         return (weight, shift, largest) if index is None else (weight[index], shift[index], largest)
 
-    def _rank_parts(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
-        """Of each level the weights of the ranks, then the constants: one of them has input 1."""
+    def _rank_parts(self, layer: str) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """What the ranks of each level add to a layer's sum."""
+        levels = range(len(LATENT_LEVELS)) if self._hears_ranks else ()
+        return [self._part(f"ranks.{layer}", LIMIT, index) for index in levels]
+
+    def _rank_constants(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """The constants of all levels and numbers of ranks: one of them has input 1."""
         if not self._hears_ranks:
             return []
-        bias, (levels, _, hidden) = self._get("ranks.bias"), self._get("ranks.weight").shape
-        require("ranks.bias", bias.shape == (levels, RANKS_MAX, hidden) and bias.dtype == np.int32)
-        constants = bias.reshape(levels * RANKS_MAX, hidden), np.full(hidden, BIAS_BITS), 1
-        return [*(self._part("ranks", LIMIT, index) for index in range(levels)), constants]
+        bias, hidden = self._get("ranks.bias"), self._get("start.weight").shape[1]
+        require("ranks.bias", bias.shape == (len(LATENT_LEVELS), RANKS_MAX, hidden))
+        require("ranks.bias", bias.dtype == np.int32)
+        return [(bias.reshape(-1, hidden), np.full(hidden, BIAS_BITS), 1)]
 
     def _bias(self, name: str, index: int | None = None) -> np.ndarray:
         bias, weight = self._get(f"{name}.bias"), self._get(f"{name}.weight")
@@ -218,35 +222,26 @@ class LevelState:
         self._message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
         self._own = np.empty((count, network.mixed[0].weights[0].shape[1]), dtype=np.float32)
         self._sums = np.empty((count, network.hidden_size), dtype=np.float32)
-        present, described = network.near.weights
+        heard = None
+        if ranks is not None and ranks.level in network.ranks and ranks.symbols.shape[1]:
+            heard = HeardRanks(network.ranks[ranks.level], ranks.symbols)
+        present, described = network.near.weights[:2]
         near = np.zeros((count + 1, present.shape[1]), dtype=np.uint8)
         constant = statistics.astype(np.float32) @ described + network.near.offset
         for block in node_blocks(count):
             around = (self._neighbors[block] < count).astype(np.float32)
-            near[block] = activate(around @ present + constant)
+            sums = around @ present + constant
+            near[block] = activate(sums if heard is None else sums + heard.near(block))
         wide = np.zeros((count + 1, network.wide.weights[0].shape[1]), dtype=np.uint8)
         for block in node_blocks(count):
-            sums = gathered(near, self._neighbors[block]) @ network.wide.weights[0]
-            wide[block] = activate(sums + network.wide.offset)
+            sums = gathered(near, self._neighbors[block]) @ network.wide.weights[0] + network.wide.offset
+            wide[block] = activate(sums if heard is None else sums + heard.wide(block))
         for block in node_blocks(count):
             np.matmul(
                 gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
             )
-        if ranks is not None and ranks.level in network.ranks and ranks.symbols.shape[1]:
-            self._hear_ranks(ranks)
-
-    def _hear_ranks(self, ranks: NodeRanks) -> None:
-        count, sent = len(self._sums), min(ranks.symbols.shape[1], RANKS_MAX)
-        # The ranks of a node are gathered as one word, of 1, 2 or 4 bytes.
-        width = 1 << (sent - 1).bit_length()
-        table = np.zeros((count + 1, width), dtype=np.int8)
-        table[:count, :sent] = ranks.symbols[:, :sent]
-        words = table.view(f"u{width}")[:, 0]
-        weight, constants = self._network.ranks[ranks.level]
-        weight = weight.reshape(KERNEL, RANKS_MAX, -1)[:, :width].reshape(KERNEL * width, -1)
-        for block in node_blocks(count):
-            around = np.take(words, self._neighbors[block].astype(np.intp)).view(np.int8)
-            self._sums[block] += around.astype(np.float32) @ weight + constants[sent - 1]
+            if heard is not None:
+                self._sums[block] += heard.sums(self._neighbors[block])
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Nodes and their logits, integers in float64 (b,), of the current group, block by block."""

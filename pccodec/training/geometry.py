@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from pccodec.entropy.geometry import LevelContext, second_group
 from pccodec.model import store
-from pccodec.model.occupancy import PASSES, RANKS_MAX, OccupancyNetwork
+from pccodec.model.occupancy import PASSES, OccupancyNetwork
+from pccodec.model.rank_inputs import RANKS_MAX
 from pccodec.model.store import Model
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
 from pccodec.training.levels import CloudCache, Level, cut, levels_of

@@ -19,10 +19,10 @@ from pccodec.model.occupancy import (
     LOGIT_UNIT,
     MESSAGE,
     PASSES,
-    RANKS_MAX,
     STATISTICS,
     TENSOR_PREFIX,
 )
+from pccodec.model.rank_inputs import RANKS_MAX
 from pccodec.sparse.integer import ACTIVATION_UNIT
 from pccodec.sparse.neighbors import KERNEL
 from pccodec.training.quantization import QuantConv, QuantLinear, activate, export, export_bias, round_bias
@@ -74,9 +74,17 @@ class GeometryTwin(nn.Module):
             _linear(KERNEL, c.hidden, ACTIVATION_UNIT, bias=False, scale=0.0) for _ in range(PASSES)
         )
         # The latent ranks of levels 3, 2, 1 and how many there are; from zero too.
-        self.ranks = nn.ModuleList(
-            _linear(KERNEL * RANKS_MAX, c.hidden, ACTIVATION_UNIT, bias=False, scale=0.0)
-            for _ in LATENT_LEVELS
+        self.ranks = nn.ModuleDict(
+            {
+                layer: nn.ModuleList(
+                    _linear(c_in, c_out, ACTIVATION_UNIT, bias=False, scale=0.0) for _ in LATENT_LEVELS
+                )
+                for layer, c_in, c_out in (
+                    ("near", RANKS_MAX, c.near),
+                    ("wide", RANKS_MAX, c.wide),
+                    ("sums", KERNEL * RANKS_MAX, c.hidden),
+                )
+            }
         )
         self.ranks_bias = nn.Parameter(torch.zeros(len(LATENT_LEVELS), RANKS_MAX, c.hidden))
         self.hidden_bias = nn.Parameter(torch.zeros(PASSES, c.hidden))
@@ -109,10 +117,24 @@ class GeometryTwin(nn.Module):
         """
         present = (neighbors < len(neighbors)).to(dtype)
         near = self.presence(present) + self.statistics((statistics / ACTIVATION_UNIT).to(dtype))
-        wide = activate(self.wide(activate(near), neighbors))
-        sums = self.start(wide, neighbors).float()
-        if ranks is not None and sent is not None:
-            sums = self._hear_ranks(sums, neighbors, ranks.to(dtype), sent)
+        if ranks is None or sent is None:
+            wide = self.wide(activate(near), neighbors)
+            sums = self.start(activate(wide), neighbors).float()
+        else:
+            ranks = ranks.to(dtype)
+            nodes = [torch.nonzero((sent[:, 0] == l) & (sent[:, 1] > 0))[:, 0] for l in LATENT_LEVELS]
+            own = [ranks[rows] for rows in nodes]
+            wide = self.wide(activate(self._hear("near", near, nodes, own)), neighbors)
+            sums = self.start(activate(self._hear("wide", wide, nodes, own)), neighbors).float()
+            table = torch.cat([ranks, ranks.new_zeros(1, RANKS_MAX)])
+            around = [
+                table.index_select(0, neighbors[rows].reshape(-1)).view(-1, KERNEL * RANKS_MAX)
+                for rows in nodes
+            ]
+            sums = self._hear("sums", sums, nodes, around)
+            constants = round_bias(self.ranks_bias, ACTIVATION_UNIT)
+            for rows, of_level in zip(nodes, constants, strict=True):
+                sums = sums.index_add(0, rows, of_level[sent[rows, 1] - 1])
         hidden_bias = round_bias(self.hidden_bias, ACTIVATION_UNIT)
         later = second[:, None].to(dtype)
         both = torch.cat([bits.to(dtype), bits.to(dtype) * (1 - later)], dim=1)
@@ -131,15 +153,11 @@ class GeometryTwin(nn.Module):
             logits.append(self.logit[j](deep)[:, 0].float())
         return torch.stack(logits, dim=1)
 
-    def _hear_ranks(self, sums: Tensor, neighbors: Tensor, ranks: Tensor, sent: Tensor) -> Tensor:
-        """Sums (n, hidden) with what the latent ranks add."""
-        table = torch.cat([ranks, ranks.new_zeros(1, RANKS_MAX)])
-        constants = round_bias(self.ranks_bias, ACTIVATION_UNIT)
-        for index, level in enumerate(LATENT_LEVELS):
-            nodes = torch.nonzero((sent[:, 0] == level) & (sent[:, 1] > 0))[:, 0]
-            around = table.index_select(0, neighbors[nodes].reshape(-1)).view(-1, KERNEL * RANKS_MAX)
-            told = self.ranks[index](around).float() + constants[index][sent[nodes, 1] - 1]
-            sums = sums.index_add(0, nodes, told)
+    def _hear(self, layer: str, sums: Tensor, nodes: list[Tensor], ranks: list[Tensor]) -> Tensor:
+        """Sums (n, C) of a layer with what the ranks of each level add at its nodes."""
+        maps = cast(nn.ModuleList, self.ranks[layer])
+        for of_level, rows, inputs in zip(maps, nodes, ranks, strict=True):
+            sums = sums.index_add(0, rows, of_level(inputs).to(sums.dtype))
         return sums
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -148,10 +166,13 @@ class GeometryTwin(nn.Module):
         for name in ("presence", "statistics", "wide", "start"):
             for kind, value in export(_quantized(getattr(self, name))).items():
                 out[f"{name}.{kind}"] = value
-        for name in ("bits", "same", "message", "own", "around", "deep", "logit", "ranks"):
-            passes = [export(_quantized(layer)) for layer in getattr(self, name)]
-            for kind in passes[0]:
-                out[f"{name}.{kind}"] = np.stack([layer[kind] for layer in passes])
+        lists = {name: getattr(self, name) for name in ("bits", "same", "message", "own", "around", "deep")}
+        lists["logit"] = self.logit
+        lists.update({f"ranks.{name}": layers for name, layers in self.ranks.items()})
+        for name, layers in lists.items():
+            parts = [export(_quantized(layer)) for layer in layers]
+            for kind in parts[0]:
+                out[f"{name}.{kind}"] = np.stack([part[kind] for part in parts])
         out["ranks.bias"] = export_bias(self.ranks_bias, ACTIVATION_UNIT)
         out["hidden.bias"] = export_bias(self.hidden_bias, ACTIVATION_UNIT)
         return {TENSOR_PREFIX + name: value for name, value in out.items()}

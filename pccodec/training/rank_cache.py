@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class RankCache:
     def build(cls, model: Model, clouds: CloudCache, file: Path) -> RankCache:
         """Compute the ranks of all clouds with a model's analysis transform and store them in ``file``."""
         by_cloud = [cloud_ranks(model, clouds.octree(index)) for index in range(len(clouds))]
-        stored = {}
+        stored: dict[str, Any] = {}
         for level in LATENT_LEVELS:
             none = np.zeros((0, model.config.ranks.get(level, 0)), dtype=np.int8)
             symbols = [ranks.get(level, none) for ranks in by_cloud]
