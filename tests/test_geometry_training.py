@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from safetensors.numpy import load_file
 
 from pccodec.entropy.geometry import LevelContext, second_group
 from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, OccupancyNetwork
@@ -21,6 +25,7 @@ from pccodec.training.geometry import (
     inputs,
     join,
     relative_size,
+    train,
 )
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
 from pccodec.training.levels import Level, cut, levels_of, octree_of
@@ -166,6 +171,28 @@ def test_parts_draw_every_number_of_ranks_and_often_none() -> None:
         if ranks is not None:
             np.testing.assert_array_equal(ranks, level.ranks[:, : ranks.shape[1]])
     assert draw_ranks(_cloud()[1], 0.0, rng).ranks is None
+
+
+def test_training_stores_a_network_that_hears_ranks_and_can_go_on(tmp_path: Path) -> None:
+    # All parts are of G_0 and have ranks: a single step teaches something.
+    config = GeometryTraining(
+        size=SMALL, nodes_per_step=500, nodes_per_part=300, without_ranks=0.0, level_shares=(1, 0, 0, 0)
+    )
+    clouds, console = [_cloud(ranks=2)], Console(file=io.StringIO())
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    deaf = {k: v for k, v in GeometryTwin(SMALL).state_dict().items() if not k.startswith("ranks")}
+    torch.save(deaf, tmp_path / "deaf.pt")
+    twin = train(clouds, config, 0.005, first, console, tmp_path / "deaf.pt")
+    heard = (twin.ranks_bias != 0).any(dim=2)
+    assert heard[2, :2].any() and not heard[2, 2:].any() and not heard[:2].any()
+    stored = load_file(first)
+    assert OccupancyNetwork.from_tensors(stored).ranks.keys() == {3, 2, 1}
+    train(clouds, config, 1e-9, second, console, first.with_suffix(".pt"))
+    again = load_file(second)
+    assert all(np.array_equal(again[name], value) for name, value in stored.items())
+    torch.save({"presence.old_name": torch.zeros(3), **deaf}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="old_name"):
+        train(clouds, config, 1e-9, second, console, tmp_path / "other.pt")
 
 
 def test_a_part_counts_by_its_relative_size() -> None:

@@ -30,13 +30,19 @@ from pccodec.voxels import octree
 
 @dataclass(frozen=True)
 class GeometryTraining:
-    """Size of the network and recipe of its training."""
+    """Size of the network and recipe of its training.
+
+    ``rank_learning_rate`` is that of the parameters that hear latent ranks: they start at zero where
+    the rest may be trained already. Rates fall to ``final_share`` of themselves. Parts of levels with
+    ranks are shown without them with the probability ``without_ranks``.
+    """
 
     size: NetworkSize = field(default_factory=NetworkSize)
     nodes_per_step: int = 8_000
     nodes_per_part: int = 2_500
     learning_rate: float = 2.5e-3
-    final_learning_rate: float = 5e-5
+    rank_learning_rate: float = 1e-2
+    final_share: float = 0.02
     warmup: float = 0.02
     without_ranks: float = 0.5
     level_shares: tuple[float, ...] = (0.5, 0.22, 0.12, 0.16)
@@ -164,8 +170,10 @@ def train(
     rng = np.random.default_rng(config.seed)
     twin = GeometryTwin(config.size)
     if resume is not None:
-        twin.load_state_dict(torch.load(resume, weights_only=True), strict=False)
-    optimizer = torch.optim.Adam(twin.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
+        load_checkpoint(twin, resume)
+    hearing, others = rank_parameters(twin)
+    optimizer = torch.optim.Adam([{"params": others}, {"params": hearing}], betas=(0.9, 0.98))
+    rates = config.learning_rate, config.rank_learning_rate
     begin = reported = time.monotonic()
     seconds, recent = 60 * minutes, []
     for step, batch in enumerate(batches(clouds, config, rng)):
@@ -173,8 +181,9 @@ def train(
         if done >= 1.0:
             break
         decay = 0.5 * (1 + np.cos(np.pi * max(0.0, done - config.warmup) / (1 - config.warmup)))
-        rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * decay
-        optimizer.param_groups[0]["lr"] = rate * min(1.0, (done + 1e-3) / config.warmup)
+        share = config.final_share + (1 - config.final_share) * decay
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * share * min(1.0, (done + 1e-3) / config.warmup)
         cost = bit_cost(twin(*inputs(batch)), batch)
         loss = relative_size(cost, batch)
         optimizer.zero_grad(set_to_none=True)
@@ -191,6 +200,27 @@ def train(
     torch.save(twin.state_dict(), out.with_suffix(".pt"))
     save_tensors(twin, out)
     return twin
+
+
+def load_checkpoint(twin: GeometryTwin, file: Path) -> None:
+    """Go on from a checkpoint, be it one of a network that heard no latent ranks.
+
+    Raises:
+        ValueError: if it is of another network.
+    """
+    keys = twin.load_state_dict(torch.load(file, weights_only=True), strict=False)
+    wrong = [*keys.unexpected_keys, *(key for key in keys.missing_keys if not key.startswith("ranks"))]
+    if wrong:
+        raise ValueError(f"{file} is not a checkpoint of this network: {', '.join(wrong[:3])}")
+
+
+def rank_parameters(twin: GeometryTwin) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that hear latent ranks, and all others."""
+    hearing: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in twin.named_parameters():
+        (hearing if name.startswith("ranks") else others).append(parameter)
+    return hearing, others
 
 
 def load_clouds(cache_files: list[Path], model: Model | None, console: Console) -> list[list[Level]]:
@@ -227,6 +257,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--learning-rate", type=float, default=GeometryTraining.learning_rate)
+    parser.add_argument("--rank-learning-rate", type=float, default=GeometryTraining.rank_learning_rate)
     parser.add_argument("--clouds", type=int, default=540, help="clouds to simulate if the cache is missing")
     parser.add_argument("--model", help="model whose latent ranks are known (name or file)")
     parser.add_argument("--resume", type=Path, help="checkpoint (.pt) to go on from")
@@ -238,7 +269,7 @@ def main() -> None:
     model = store.load(args.model) if args.model else None
     train(
         load_clouds(args.cache, model, console),
-        GeometryTraining(learning_rate=args.learning_rate),
+        GeometryTraining(learning_rate=args.learning_rate, rank_learning_rate=args.rank_learning_rate),
         args.minutes,
         args.out,
         console,
