@@ -227,13 +227,8 @@ def load_clouds(cache_files: list[Path], model: Model | None, console: Console) 
     """Levels of all cached clouds, with a model's ranks, which are computed where they are missing."""
     found = []
     for file in cache_files:
-        clouds, ranks = CloudCache(file), None
-        if model is not None:
-            ranks_file = RankCache.beside(file, model)
-            if not ranks_file.exists():
-                console.print(f"latent ranks of {file}")
-                RankCache.build(model, clouds, ranks_file)
-            ranks = RankCache(ranks_file)
+        clouds = CloudCache(file)
+        ranks = None if model is None else RankCache.beside(file, model, console)
         for index in range(len(clouds)):
             known = None if ranks is None else ranks.ranks(index)
             found.append(levels_of(clouds.octree(index), known))

@@ -1,13 +1,19 @@
-"""Latent ranks of simulated clouds: what the coder of the geometry layers hears before a layer."""
+"""Latent ranks of simulated clouds: what the coder of the geometry layers hears before a layer.
+
+python -m pccodec.training.rank_cache --model FILE --cache FILES
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from pccodec.codec.centers import is_sparse
+from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.latents import latent_ranks
 from pccodec.model.store import Model
@@ -62,7 +68,25 @@ class RankCache:
         np.savez(file, **stored)
         return cls(file)
 
-    @staticmethod
-    def beside(clouds: Path, model: Model) -> Path:
-        """File of a model's ranks beside a file of clouds."""
-        return clouds.with_suffix(f".{model.id.hex()}.npz")
+    @classmethod
+    def beside(cls, clouds: Path, model: Model, console: Console) -> RankCache:
+        """A model's ranks of the clouds in a file, stored beside it when they are first asked for."""
+        file = clouds.with_suffix(f".{model.id.hex()}.npz")
+        if not file.exists():
+            console.print(f"latent ranks of {clouds}")
+            cls.build(model, CloudCache(clouds), file)
+        return cls(file)
+
+
+def main() -> None:
+    """Command line: computes the ranks ahead of the training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="name or file")
+    parser.add_argument("--cache", type=Path, required=True, nargs="+", help="simulated clouds")
+    args = parser.parse_args()
+    for file in args.cache:
+        RankCache.beside(file, store.load(args.model), Console(stderr=True))
+
+
+if __name__ == "__main__":
+    main()
