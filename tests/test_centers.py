@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pccodec import codec, container
 from pccodec.codec.centers import is_sparse, node_centers
 from pccodec.evaluation.metrics import Reference
+from pccodec.model.upsampling import Partial
 from pccodec.voxels import morton
 
 
@@ -28,9 +29,9 @@ def test_known_children_replace_their_node_unless_more_are_to_come() -> None:
     codes = np.array([0, 1, 2], dtype=np.uint64)
     occupancy = np.array([0b1, 0b1, 0], dtype=np.uint8)
     known = np.full(3, 0b1111, dtype=np.uint8)
-    expected = np.full((3, 8), -9.0, dtype=np.float32)
-    expected[1, 6] = 9.0
-    found = set(node_centers(codes, 1, (occupancy, known, expected)).tolist())
+    expected = np.full((3, 8), -1000, dtype=np.int32)
+    expected[1, 6] = 1000
+    found = set(node_centers(codes, 1, Partial(occupancy, known, expected)).tolist())
     # Node 0: its child. Node 1: its child and the centre. Node 2: the centre, nothing is known of it.
     assert found == {0, 8, 8 + 7, 16 + 7}
 

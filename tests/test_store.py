@@ -56,4 +56,5 @@ def test_the_shipped_model_has_a_card_and_all_its_parts() -> None:
     assert (folder / f"{model.name}.json").exists() and (folder / f"{model.name}.md").exists()
     assert model.geometry.to_tensors()
     assert {level: len(table) for level, table in model.rank_tables.items()} == model.config.ranks
-    assert model.autoencoder.config == model.config
+    assert model.synthesis.level(3).ranks == model.config.ranks[3]
+    assert model.analysis.level(1)

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pccodec.entropy.calibration import PRECISION, PROBABILITY
+from pccodec.model.occupancy import LOGIT_MAX
+from pccodec.model.upsampling import Partial
 from pccodec.voxels import octree
 
 SPARSE_GROWTH = 2.0
@@ -21,16 +24,13 @@ def is_sparse(counts: Sequence[int]) -> bool:
     return len(counts) > 1 and counts[0] < SPARSE_GROWTH * counts[1]
 
 
-def node_centers(
-    codes: np.ndarray, level: int, partial: tuple[np.ndarray, np.ndarray, np.ndarray] | None
-) -> np.ndarray:
+def node_centers(codes: np.ndarray, level: int, partial: Partial | None) -> np.ndarray:
     """Voxels at the centres of the finest nodes that are known.
 
     Args:
         codes: uint64 (n,), the nodes of ``X_level``, level ≥ 1.
         level: the finest exactly known level.
-        partial: of a cut layer, the known child bits uint8 (n,), the mask of known bits uint8 (n,)
-            and logits (n, 8) of all others.
+        partial: what is known of a cut layer.
 
     Returns:
         Sorted distinct voxel codes, uint64: known children stand for themselves, and a node for
@@ -38,11 +38,11 @@ def node_centers(
     """
     if partial is None:
         return _centers(codes, level)
-    occupancy, known, expected = partial
-    probability = 1.0 / (1.0 + np.exp(-expected.astype(np.float64)))
-    to_come = np.where(octree.unpack(known), 0.0, probability).sum(axis=1)
-    open_ = (occupancy == 0) | (to_come >= 0.5)
-    children = octree.expand(codes, occupancy)
+    chance = PROBABILITY[np.clip(partial.expected, -LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX]
+    to_come = np.where(octree.unpack(partial.known), 0, chance).sum(axis=1)
+    # More likely than not a child is still to come.
+    open_ = (partial.occupancy == 0) | (2 * to_come >= 1 << PRECISION)
+    children = octree.expand(codes, partial.occupancy)
     return np.unique(np.concatenate([_centers(children, level - 1), _centers(codes[open_], level)]))
 
 

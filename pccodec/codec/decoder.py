@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pccodec import container
 from pccodec.codec.centers import is_sparse, node_centers
 from pccodec.codec.checks import geometry_check
+from pccodec.codec.coarse import down_to_synthesis
 from pccodec.container import Header, Layer, Stream
 from pccodec.entropy.completion import expected_children
 from pccodec.entropy.geometry import LevelContext, decode_level
@@ -18,16 +18,12 @@ from pccodec.entropy.ranks import RankCoder
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.store import Model
+from pccodec.model.upsampling import UNLIMITED, Known, Latent, Partial, Upsampler
 from pccodec.sparse.neighbors import child_map, root_map
 from pccodec.voxels import octree
 from pccodec.voxels.grid import Grid
 
-if TYPE_CHECKING:
-    from pccodec.model.upsampling import Known
-
 logger = logging.getLogger(__name__)
-
-UNLIMITED = 1 << 62
 
 
 def decode(
@@ -64,7 +60,7 @@ def decode(
     else:
         # Until G_3 is decoded nothing but the header vouches for the counts.
         budget = stream.node_budget(state.finest) if state.finest >= len(header.counts) else UNLIMITED
-        codes = _upsample(state, model, budget)
+        codes = Upsampler(model.synthesis).voxels(down_to_synthesis(_known(state, budget), model.geometry))
     grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
     return grid.points(codes)
 
@@ -78,8 +74,8 @@ class _State:
     counts: dict[int, int]
     symbols: np.ndarray
     active: np.ndarray
-    latents: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    partial: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    latents: dict[int, Latent] = field(default_factory=dict)
+    partial: Partial | None = None
 
     @classmethod
     def begin(cls, header: Header) -> _State:
@@ -130,7 +126,7 @@ def _rank_layer(state: _State, layer: Layer, model: Model) -> None:
     column[: len(decoded), 0] = decoded
     state.active[: len(decoded)] += 1
     state.symbols = np.hstack([state.symbols, column])
-    state.latents[state.finest] = (state.symbols, state.active)
+    state.latents[state.finest] = Latent(state.symbols, state.active)
 
 
 def _geometry_layer(state: _State, layer: Layer, header: Header, model: Model) -> None:
@@ -141,7 +137,7 @@ def _geometry_layer(state: _State, layer: Layer, header: Header, model: Model) -
     if not layer.complete:
         if known.any():
             expected = expected_children(model.geometry, context, occupancy, known)
-            state.partial = (occupancy, known, expected)
+            state.partial = Partial(occupancy, known, expected)
         return
     count = int(octree.POPCOUNT[occupancy].sum())
     if (occupancy == 0).any() or count > header.max_nodes(level) or count != state.counts.get(level, count):
@@ -155,21 +151,12 @@ def _geometry_layer(state: _State, layer: Layer, header: Header, model: Model) -
     state.symbols, state.active = _no_ranks(count)
 
 
-def _upsample(state: _State, model: Model, budget: int) -> np.ndarray:
-    """Most probable voxels below the finest exact level; loads the networks."""
-    from pccodec.model.upsampling import Upsampler
-
-    return Upsampler(model.autoencoder.synthesis).voxels(_known(state, budget))
-
-
 def _known(state: _State, budget: int) -> Known:
-    from pccodec.model.upsampling import Known, Latent, Partial
-
     return Known(
         codes=state.codes,
         maps=state.maps,
         counts=state.counts,
-        latents={level: Latent(*ranks) for level, ranks in state.latents.items()},
-        partial=Partial(*state.partial) if state.partial else None,
+        latents=state.latents,
+        partial=state.partial,
         budget=budget,
     )

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from pccodec import container
 from pccodec.codec.checks import geometry_check
+from pccodec.codec.latents import rank_layers
 from pccodec.container import Header
 from pccodec.entropy.geometry import LevelContext, encode_level
 from pccodec.errors import InputError
@@ -58,12 +59,7 @@ def encode(
         encode_level(loaded.geometry, _context(tree, maps, level), tree.occupancy[level])
         for level in range(grid.bits)
     ]
-    latents = {}
-    if ranks is None or any(ranks):
-        # The networks, and with them torch, are loaded only for clouds that may have ranks.
-        from pccodec.codec.latents import rank_layers
-
-        latents = rank_layers(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
+    latents = rank_layers(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
     k3, k2, k1 = (latents[level].symbols.shape[1] if level in latents else 0 for level in LATENT_LEVELS)
     header = Header(
         depth=grid.bits,

@@ -75,5 +75,5 @@ def rank_layers(
         return offer.level in layers
 
     if wanted:
-        latent_ranks(model.autoencoder, tree, maps, wanted, accept)
+        latent_ranks(model.analysis, model.synthesis, tree, maps, wanted, accept)
     return layers

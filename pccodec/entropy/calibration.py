@@ -101,6 +101,12 @@ def _probability(logits: np.ndarray) -> np.ndarray:
     return _PROBABILITY_FLOAT[bounded.astype(np.int64) + LOGIT_MAX]
 
 
+def expected_ones(logits: np.ndarray) -> int:
+    """How many ones integer logits (any shape) make expect, rounded."""
+    total = int(PROBABILITY[np.clip(logits, -LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX].sum())
+    return (total + (1 << PRECISION - 1)) >> PRECISION
+
+
 def corrections(sums: np.ndarray) -> np.ndarray:
     """Corrections, in units of logits, of contexts with counts (3, m): ones, ones expected, bits."""
     ones, expected, bits = sums

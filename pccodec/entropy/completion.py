@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from pccodec.entropy.calibration import expected_ones
 from pccodec.entropy.geometry import LevelContext, coding_order
-from pccodec.model.occupancy import LOGIT_UNIT, PASSES, OccupancyNetwork
+from pccodec.model.occupancy import LOGIT_MAX, PASSES, OccupancyNetwork
+from pccodec.model.upsampling import highest
 
-_CERTAIN = 50.0
-"""Logit, in nats, of a bit that must be 1: the last of a node that has no other."""
+_CERTAIN = 2 * LOGIT_MAX
+"""Score of a bit that must be 1: the last of a node that has no other."""
 
 
 def expected_children(
@@ -28,16 +30,16 @@ def expected_children(
         known: uint8 (n,), a set bit where the child bit is known.
 
     Returns:
-        float32 (n, 8) in nats; where a bit is known its logit is of no meaning.
+        int32 (n, 8) in 1/LOGIT_UNIT nat; where a bit is known its logit is of no meaning.
     """
     order, state = coding_order(network, context)
     given, fixed = occupancy[order], known[order]
     filled = np.zeros(len(order), dtype=np.uint8)
-    found = np.zeros((len(order), PASSES), dtype=np.float32)
+    found = np.zeros((len(order), PASSES), dtype=np.int32)
     for octant in range(PASSES):
         for group in state.groups:
             for nodes, logits in state.logits():
-                found[nodes, octant] = logits / LOGIT_UNIT
+                found[nodes, octant] = logits
             score = found[group, octant]
             if octant == PASSES - 1:
                 score[filled[group] == 0] = _CERTAIN
@@ -53,8 +55,4 @@ def expected_children(
 
 def _most_likely(logits: np.ndarray) -> np.ndarray:
     """The bits of the highest logits set, as many as are expected: uint8 (n,)."""
-    bits = np.zeros(len(logits), dtype=np.uint8)
-    count = round(float((1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).sum()))
-    if count:
-        bits[np.argpartition(-logits, count - 1)[:count]] = 1
-    return bits
+    return highest(logits, expected_ones(logits)).astype(np.uint8)

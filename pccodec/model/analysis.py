@@ -1,23 +1,29 @@
 """Analysis transform: the latent of a level from the true geometry below it.
 
 It reads explicit shape descriptors (which cells two levels below a node are
-filled, and how full) beside the synthesis transform's own context features, so
-that the latent holds what the context cannot tell: the innovation. It runs in
-the encoder alone and may be as deep as one likes.
+filled, and how full) beside the synthesis transform's own context, so that the
+latent holds what the context cannot tell: the innovation. It only chooses which
+symbols are sent, so it computes in floats; it runs in the encoder alone.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from collections.abc import Mapping
 
-from pccodec.model.config import LATENT_LEVELS, ModelConfig
-from pccodec.model.layers import Linear, ResidualBlock
+import numpy as np
+
+from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
+from pccodec.model.synthesis import STREAM_BITS
+from pccodec.sparse.integer import node_blocks, require
+from pccodec.sparse.neighbors import KERNEL
 from pccodec.voxels import octree
 
 DESCRIPTOR = {3: 64, 2: 64, 1: 8}
 """Entries of the shape descriptor by level."""
+TENSOR_PREFIX = "analysis."
+
+_BLOCK_VALUES = 1 << 14
+"""Nodes times channels whose gathered rows stay in the cache."""
 
 
 def descriptor(tree: octree.Octree, level: int) -> np.ndarray:
@@ -38,43 +44,75 @@ def descriptor(tree: octree.Octree, level: int) -> np.ndarray:
     return out
 
 
-class LevelAnalysis(nn.Module):
-    """Latent of one level: descriptors (n, d) and context (n, C) to y (n, K)."""
-
-    def __init__(self, inputs: int, context: int, ranks: int, config: ModelConfig) -> None:
-        super().__init__()
-        width = config.analysis_channels
-        self.shape = nn.Sequential(Linear(inputs, width), nn.ReLU(), Linear(width, width))
-        self.context = Linear(context, width)
-        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(config.analysis_blocks))
-        self.latent = Linear(width, ranks)
-        # Ranks that start wide survive the first rounding; narrow ones die at zero.
-        nn.init.orthogonal_(self.latent.weight, gain=2.5)
-
-    def forward(self, shape: Tensor, context: Tensor, neighbors: Tensor) -> Tensor:
-        """y, fp32 (n, K), before rounding."""
-        features = self.shape(shape) + self.context(context)
-        for block in self.blocks:
-            features = block(features, neighbors)
-        return self.latent(torch.relu(features)).float()
+def _convolved(
+    features: np.ndarray, weight: np.ndarray, bias: np.ndarray, neighbors: np.ndarray
+) -> np.ndarray:
+    """3x3x3 convolution of ``relu(features)``, fp32 (n, C), with weight (27, C, C') over a map (n, 27)."""
+    table = np.concatenate([np.maximum(features, 0), np.zeros((1, features.shape[1]), dtype=np.float32)])
+    kernel = weight.reshape(-1, weight.shape[2])
+    out = np.empty((len(features), weight.shape[2]), dtype=np.float32)
+    for nodes in node_blocks(len(features), size=_BLOCK_VALUES // features.shape[1]):
+        rows = np.take(table, neighbors[nodes].astype(np.intp), axis=0)
+        np.matmul(rows.reshape(len(rows), -1), kernel, out=out[nodes])
+    return out + bias
 
 
-class Analysis(nn.Module):
+class LevelAnalysis:
+    """Analysis transform of one level; immutable.
+
+    Args:
+        tensors: those of a model file.
+        level: 3, 2 or 1.
+        config: shape of the network.
+
+    Raises:
+        ModelError: if tensors are missing or have the wrong shape.
+    """
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], level: int, config: ModelConfig) -> None:
+        width, prefix = config.analysis_channels, f"{TENSOR_PREFIX}{level}."
+
+        def take(name: str, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+            weight, bias = (tensors.get(f"{prefix}{name}.{part}") for part in ("weight", "bias"))
+            require(prefix + name, weight is not None and bias is not None and weight.shape == shape)
+            assert weight is not None and bias is not None
+            return weight.astype(np.float32), bias.astype(np.float32)
+
+        self._wide = take("shape.0", width, DESCRIPTOR[level])
+        self._shape = take("shape.2", width, width)
+        self._context = take("context", width, config.channels[level])
+        self._blocks = [
+            tuple(take(f"blocks.{i}.{name}", KERNEL, width, width) for name in ("first", "second"))
+            for i in range(config.analysis_blocks)
+        ]
+        self._latent = take("latent", config.ranks[level], width)
+
+    def __call__(self, shape: np.ndarray, context: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+        """Ranks int8 (n, K) in -LIMIT…LIMIT.
+
+        Args:
+            shape: descriptors, float32 (n, d).
+            context: the synthesis transform's context stream, int16 (n, C).
+            neighbors: int32 (n, 27).
+        """
+
+        def linear(x: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            return x @ layer[0].T + layer[1]
+
+        told = context.astype(np.float32) / (1 << STREAM_BITS)
+        features = linear(np.maximum(linear(shape, self._wide), 0), self._shape) + linear(told, self._context)
+        for first, second in self._blocks:
+            features += _convolved(_convolved(features, *first, neighbors), *second, neighbors)
+        y = linear(np.maximum(features, 0), self._latent)
+        return np.clip(np.rint(y), -LIMIT, LIMIT).astype(np.int8)
+
+
+class AnalysisNetwork:
     """The analysis transforms of levels 3, 2 and 1."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.levels = nn.ModuleDict(
-            {
-                str(level): LevelAnalysis(
-                    DESCRIPTOR[level], config.channels[level], config.ranks[level], config
-                )
-                for level in LATENT_LEVELS
-            }
-        )
+    def __init__(self, tensors: Mapping[str, np.ndarray], config: ModelConfig) -> None:
+        self._levels = {level: LevelAnalysis(tensors, level, config) for level in LATENT_LEVELS}
 
     def level(self, level: int) -> LevelAnalysis:
         """The analysis transform of level 3, 2 or 1."""
-        network = self.levels[str(level)]
-        assert isinstance(network, LevelAnalysis)
-        return network
+        return self._levels[level]

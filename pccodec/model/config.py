@@ -12,26 +12,22 @@ LATENT_LEVELS = (3, 2, 1)
 LIMIT = 8
 """Rounded ranks are clipped to -LIMIT…LIMIT."""
 
-COARSE = 4
-"""Key of the level network that all levels from 4 (stride 16) up share."""
-
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Hyperparameters of the autoencoder.
 
     Attributes:
-        channels: features per node in the synthesis transform, by level; key 4
-            serves every level from 4 up.
+        channels: features per node in the synthesis transform, by level.
         blocks: residual blocks after the latent is added, by level.
         ranks: latent ranks K_l at levels 3, 2 and 1.
         analysis_channels: features per node in the analysis transform.
         analysis_blocks: residual blocks in the analysis transform.
     """
 
-    channels: dict[int, int] = field(default_factory=lambda: {4: 32, 3: 64, 2: 48, 1: 32})
-    blocks: dict[int, int] = field(default_factory=lambda: {4: 1, 3: 3, 2: 2, 1: 1})
-    ranks: dict[int, int] = field(default_factory=lambda: {3: 6, 2: 3, 1: 2})
+    channels: dict[int, int] = field(default_factory=lambda: {3: 64, 2: 48, 1: 32})
+    blocks: dict[int, int] = field(default_factory=lambda: {3: 3, 2: 2, 1: 1})
+    ranks: dict[int, int] = field(default_factory=lambda: {3: 4, 2: 2, 1: 1})
     analysis_channels: int = 64
     analysis_blocks: int = 2
 

@@ -1,4 +1,4 @@
-"""Inference of the analysis transform: the rounded latent ranks of a cloud, level by level."""
+"""The latent ranks of a cloud, level by level: analysis in the synthesis transform's context."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from pccodec.model.analysis import descriptor
-from pccodec.model.autoencoder import Autoencoder
-from pccodec.model.config import LIMIT
-from pccodec.model.upsampling import Known, Latent, Upsampler, start_level
-from pccodec.voxels.octree import Octree, unpack
+from pccodec.model.analysis import AnalysisNetwork, descriptor
+from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.occupancy import LOGIT_UNIT
+from pccodec.model.synthesis import SynthesisNetwork, conditions
+from pccodec.voxels.octree import Octree, children, unpack
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,8 @@ class LevelRanks:
 
 
 def latent_ranks(
-    model: Autoencoder,
+    analysis: AnalysisNetwork,
+    synthesis: SynthesisNetwork,
     tree: Octree,
     maps: list[np.ndarray],
     wanted: Mapping[int, int],
@@ -44,7 +42,7 @@ def latent_ranks(
     """Ranks of an octree.
 
     Args:
-        model: the autoencoder.
+        analysis, synthesis: the networks of a model.
         tree: one cloud, or a batch of blocks.
         maps: neighbour maps int32 (n, 27) of levels 1 and up, by level.
         wanted: number of ranks by level, 1…K; levels not named have none.
@@ -54,47 +52,31 @@ def latent_ranks(
     Returns:
         Accepted symbols, int8 (n, k), by level.
     """
-    if not wanted:
-        return {}
-    with torch.inference_mode():
-        return _latent_ranks(model, tree, maps, wanted, accept)
-
-
-def _latent_ranks(
-    model: Autoencoder,
-    tree: Octree,
-    maps: list[np.ndarray],
-    wanted: Mapping[int, int],
-    accept: Callable[[LevelRanks], bool],
-) -> dict[int, np.ndarray]:
-    upsampler = Upsampler(model.synthesis)
-    finest, levels = min(wanted), range(min(wanted), tree.depth + 1)
-    counts = {level: len(codes) for level, codes in enumerate(tree.codes)}
-    known = Known({l: tree.codes[l] for l in levels}, {l: maps[l] for l in levels}, counts)
     chosen: dict[int, np.ndarray] = {}
-    inherited: Tensor | None = None
-    for level in range(start_level(known), finest - 1, -1):
-        neighbors, occupancy = torch.from_numpy(maps[level]), tree.occupancy[level - 1]
-        context = upsampler.context(known, level, inherited)
-        logits, features = upsampler.predict(context, neighbors, level, None)
+    if not wanted:
+        return chosen
+    counts = {level: len(codes) for level, codes in enumerate(tree.codes)}
+    inherited: np.ndarray | None = None
+    for level in range(min(LATENT_LEVELS[0], tree.depth), min(wanted) - 1, -1):
+        network, neighbors, occupancy = synthesis.level(level), maps[level], tree.occupancy[level - 1]
+        context = network.embed(neighbors, conditions(counts, level), inherited)
         ranks = wanted.get(level, 0)
+        none = np.zeros(len(context), dtype=np.int64)
+        logits, features = network.predict(context, neighbors, np.zeros((len(none), 0), np.int8), none)
         if ranks:
-            shape = torch.from_numpy(descriptor(tree, level))
-            y = model.analysis.level(level)(shape, context, neighbors)
-            symbols = y.round().clamp(-LIMIT, LIMIT).to(torch.int8).numpy()[:, :ranks]
-            latent = Latent(symbols, np.full(len(symbols), ranks, dtype=np.int64))
-            told, with_ranks = upsampler.predict(context, neighbors, level, latent)
+            symbols = analysis.level(level)(descriptor(tree, level), context, neighbors)[:, :ranks]
+            told, with_ranks = network.predict(context, neighbors, symbols, none + ranks)
             offer = LevelRanks(level, symbols, _child_bits(logits, occupancy), _child_bits(told, occupancy))
             if not accept(offer):
                 break
             chosen[level] = symbols
             features = with_ranks
-        if level > finest:
-            inherited = upsampler.inherit(level, features, occupancy)
+        if level > min(wanted):
+            inherited = network.inherit(features, *children(occupancy))
     return chosen
 
 
-def _child_bits(logits: Tensor, occupancy: np.ndarray) -> float:
-    target = torch.from_numpy(unpack(occupancy).astype(np.float32))
-    nats = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
-    return float(nats) / float(np.log(2.0))
+def _child_bits(logits: np.ndarray, occupancy: np.ndarray) -> float:
+    """Bits that the children cost under independent probabilities with these logits."""
+    margin = np.where(unpack(occupancy), logits, -logits) / LOGIT_UNIT
+    return float(np.logaddexp(0.0, -margin).sum() / np.log(2.0))

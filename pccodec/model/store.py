@@ -1,8 +1,8 @@
 """Model files: ``NAME.safetensors`` with all tensors, found by name or by the id in a stream.
 
-One file holds the autoencoder (``analysis.*``, ``synthesis.*``, fp16), the integer
-context network of the geometry layers (``geometry.*``) and the frequency tables
-of the ranks (``ranks.*``). Its id is the first 8 bytes of its SHA-256. The
+One file holds the analysis transform (``analysis.*``, fp16), the integer networks of the
+synthesis transform (``synthesis.*``) and of the geometry layers (``geometry.*``), and the
+frequency tables of the ranks (``ranks.*``). Its id is the first 8 bytes of its SHA-256. The
 shape of the networks stands in ``NAME.json`` beside the training recipe and in
 the file's one metadata key.
 """
@@ -17,18 +17,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pccodec.errors import ModelError
+from pccodec.model.analysis import AnalysisNetwork
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.synthesis import SynthesisNetwork
 
-if TYPE_CHECKING:
-    from pccodec.model.autoencoder import Autoencoder
-
-DEFAULT = "dense1"
+DEFAULT = "dense2"
 SUFFIX = ".safetensors"
 _METADATA_KEY = "config"
 
@@ -55,7 +53,7 @@ class Model:
 
     @cached_property
     def geometry(self) -> OccupancyNetwork:
-        """Integer context network of the geometry layers; needs no torch."""
+        """Integer context network of the geometry layers."""
         return OccupancyNetwork.from_tensors(self.tensors)
 
     @cached_property
@@ -68,20 +66,14 @@ class Model:
         }
 
     @cached_property
-    def autoencoder(self) -> Autoencoder:
-        """Analysis and synthesis transforms in fp32; imports torch."""
-        import torch
+    def analysis(self) -> AnalysisNetwork:
+        """Analysis transform, in floats."""
+        return AnalysisNetwork(self.tensors, self.config)
 
-        from pccodec.model.autoencoder import Autoencoder
-
-        network = Autoencoder(self.config)
-        state = {
-            name: torch.from_numpy(value.astype(np.float32))
-            for name, value in self.tensors.items()
-            if name.startswith(("analysis.", "synthesis."))
-        }
-        network.load_state_dict(state)
-        return network.eval()
+    @cached_property
+    def synthesis(self) -> SynthesisNetwork:
+        """Integer networks of the synthesis transform."""
+        return SynthesisNetwork(self.tensors, self.config)
 
 
 def save(file: Path, config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -1,149 +1,281 @@
-"""Synthesis transform: from exactly known levels and the ranks that came down to voxels.
+"""Integer synthesis transform: from known nodes and the ranks that came to their children.
 
-A level network holds one feature vector a node. It looks at the occupied
-neighbourhood, adds the latent, mixes, and predicts the 8 children of each node:
-their occupancy logits and, for those that are kept, their features.
+A level network holds one feature vector a node, the *stream*. It looks at the
+occupied neighbourhood, adds the latent, mixes, and predicts the 8 children of
+each node: their occupancy logits and, for those that are kept, what they
+inherit. Level ``l`` serves the nodes of ``X_l``, ``l`` = 3, 2, 1:
+
+    stream   = sum(occupied neighbours, conditions) + inherited
+    residual: stream + conv(act(conv(act(stream))))        3x3x3 convolutions
+    stream   = residual(stream) + sum(ranks, which ranks were sent), then more residuals
+    logits   = sum(act(sum(act(stream)))),   inherited by child o = sum_o(act(stream))
+
+Everything is exact integer arithmetic (:mod:`pccodec.sparse.integer`). The
+stream is int16 in steps of ``2**-STREAM_BITS``; an activation has 7 bits and
+its own step, ``2**-bits``; logits are in steps of ``1/LOGIT_UNIT`` nat. The
+float twin that is trained is :class:`pccodec.training.autoencoder.Autoencoder`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from pccodec.masklayer import MaskLayer
-from pccodec.model.config import COARSE, LATENT_LEVELS, ModelConfig
-from pccodec.model.layers import Linear, ResidualBlock
-from pccodec.sparse.conv import OccupancyConv
+from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
+from pccodec.model.occupancy import LOGIT_MAX
+from pccodec.sparse.integer import (
+    ACTIVATION_MAX,
+    ACTIVATION_UNIT,
+    ExactSum,
+    activate,
+    gathered,
+    node_blocks,
+    require,
+)
+from pccodec.sparse.neighbors import KERNEL
 
-_HEAD_NODES = 1 << 15
-
+STREAM_BITS = 8
+STREAM_MAX = 32767
 CONDITIONS = 3
 """Statistics of the cloud that every node of a level is told (:func:`conditions`)."""
+CONDITION_UNIT = 16
+"""Condition 16 stands for 1.0 in the float twin."""
+TENSOR_PREFIX = "synthesis."
+
+_CONDITION_MAX = 127
+_STREAM_UNIT = 1 << STREAM_BITS
+_BLOCK_VALUES = 1 << 14
+"""Nodes times channels whose gathered rows stay in the cache."""
 
 
-def conditions(above: float, here: float, below: float) -> list[float]:
-    """How densely a level is filled: log2 of nodes per parent, children per node, grandchildren per child.
-
-    A plane gives 4, so 2 is subtracted. Counts stand in the header or are known
-    by then; a ratio that is not known is given as 4.
-    """
-    return [above - 2.0, here - 2.0, below - 2.0]
-
-
-@dataclass
-class LevelInput:
-    """What a level network is given: n nodes.
-
-    Attributes:
-        neighbors: int32 (n, 27), the neighbour map.
-        conditions: (n, 3), see :func:`conditions`.
-        inherited: (n, channels) features from the parents, or None at the first level.
-    """
-
-    neighbors: Tensor
-    conditions: Tensor
-    inherited: Tensor | None
+def _growth(fine: int, coarse: int) -> int:
+    """log2 of children per node less 2 (a plane gives 0), in CONDITION_UNIT, rounded down; 0 if unknown."""
+    if not (fine and coarse):
+        return 0
+    # Exact: a float logarithm may differ in its last bit from machine to machine.
+    sixteenths = (fine**CONDITION_UNIT // coarse**CONDITION_UNIT).bit_length() - 1
+    return max(-_CONDITION_MAX, min(_CONDITION_MAX, sixteenths - 2 * CONDITION_UNIT))
 
 
-class LevelSynthesis(nn.Module):
-    """Network of one level.
+def conditions(counts: Mapping[int, int], level: int) -> np.ndarray:
+    """How densely a level is filled: nodes per parent, children per node, grandchildren per child.
 
     Args:
-        channels: features a node, C.
-        child_channels: features a child in the next finer level, or 0 for voxels.
-        ranks: latent ranks K; 0 for levels without a latent.
-        blocks: residual blocks after the latent.
-        prefixes: training distribution of the mask's prefix length, (K+1,).
+        counts: number of nodes by level, as far as known.
+        level: ``l``.
+
+    Returns:
+        int64 (CONDITIONS,), binary logarithms less 2 in CONDITION_UNIT; 0 where unknown.
+    """
+    pairs = [(level, level + 1), (level - 1, level), (level - 2, level - 1)]
+    return np.array([_growth(counts.get(fine, 0), counts.get(coarse, 0)) for fine, coarse in pairs])
+
+
+@dataclass(frozen=True)
+class _Activation:
+    """Stream to activations: ReLU, steps of ``2**-bits``, at most ACTIVATION_MAX of them."""
+
+    bits: int
+
+    def __call__(self, stream: np.ndarray) -> np.ndarray:
+        """Stream int16 (n, C) to uint8 (n, C)."""
+        shift = STREAM_BITS - self.bits
+        half = 1 << (shift - 1) if shift else 0
+        steps = (np.maximum(stream, 0).astype(np.int32) + half) >> shift
+        return np.minimum(steps, ACTIVATION_MAX).astype(np.uint8)
+
+
+def _with_absent(rows: np.ndarray) -> np.ndarray:
+    """Rows with the zero row that absent neighbours point to."""
+    return np.concatenate([rows, np.zeros((1, rows.shape[1]), dtype=rows.dtype)])
+
+
+def _steps(sums: np.ndarray) -> np.ndarray:
+    """Sums in steps of 1/ACTIVATION_UNIT, half a step included, to steps of the stream; in place."""
+    sums -= 0.5
+    sums *= _STREAM_UNIT / ACTIVATION_UNIT
+    sums += 0.5
+    np.floor(sums, out=sums)
+    return np.clip(sums, -STREAM_MAX, STREAM_MAX, out=sums)
+
+
+def _add(stream: np.ndarray, sums: np.ndarray) -> None:
+    """Add sums, as :func:`_steps` takes them, to the stream, in place."""
+    total = _steps(sums)
+    total += stream
+    stream[:] = np.clip(total, -STREAM_MAX, STREAM_MAX, out=total)
+
+
+class _Tensors:
+    """Tensors under a prefix, checked as they are taken."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], prefix: str) -> None:
+        self._tensors, self.prefix = tensors, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        require(self.prefix + name, self.prefix + name in self._tensors)
+        return self._tensors[self.prefix + name]
+
+    def part(self, name: str, largest: int, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Weight (inputs, outputs), shift (outputs,), and the largest absolute input."""
+        weight, shift = self[name + ".weight"], self[name + ".shift"]
+        require(self.prefix + name, weight.shape == (inputs, outputs) and weight.dtype == np.int8)
+        require(self.prefix + name, shift.shape == (outputs,) and shift.dtype == np.int8)
+        return weight, shift, largest
+
+    def sum(self, name: str, inputs: int, outputs: int) -> ExactSum:
+        """A sum of activations with its own bias."""
+        return ExactSum(
+            self.prefix + name, [self.part(name, ACTIVATION_MAX, inputs, outputs)], self.bias(name, outputs)
+        )
+
+    def bias(self, name: str, outputs: int) -> np.ndarray:
+        """int64 (outputs,)."""
+        bias = self[name + ".bias"]
+        require(self.prefix + name, bias.shape == (outputs,) and bias.dtype == np.int32)
+        return bias.astype(np.int64)
+
+    def activation(self, name: str) -> _Activation:
+        """An activation of the stream."""
+        bits = self[name + ".bits"]
+        require(self.prefix + name, bits.size == 1 and 0 <= bits.item() <= STREAM_BITS)
+        return _Activation(int(bits.item()))
+
+
+class _Residual:
+    """Adds ``conv(act(conv(act(stream))))`` to the stream."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], prefix: str, channels: int) -> None:
+        own = _Tensors(tensors, prefix)
+        self._activation = own.activation("enter")
+        self._first = own.sum("first", KERNEL * channels, channels)
+        self._second = own.sum("second", KERNEL * channels, channels)
+
+    def __call__(self, stream: np.ndarray, neighbors: np.ndarray) -> None:
+        """Stream int16 (n, C), changed in place, over a map int32 (n, 27)."""
+        table = _with_absent(self._activation(stream))
+        inner = np.zeros_like(table)
+        size = _BLOCK_VALUES // stream.shape[1]
+        for nodes in node_blocks(len(stream), size=size):
+            sums = gathered(table, neighbors[nodes]) @ self._first.weights[0]
+            inner[nodes] = activate(sums + self._first.offset)
+        for nodes in node_blocks(len(stream), size=size):
+            sums = gathered(inner, neighbors[nodes]) @ self._second.weights[0]
+            _add(stream[nodes], sums + self._second.offset)
+
+
+class LevelNetwork:
+    """Network of one level; immutable.
+
+    Args:
+        tensors: those of a model file.
+        level: 3, 2 or 1.
+        config: shape of the network.
+
+    Raises:
+        ModelError: if tensors are missing, have the wrong shape, or could overflow.
     """
 
-    def __init__(
-        self, channels: int, child_channels: int, ranks: int, blocks: int, prefixes: list[float] | None = None
-    ) -> None:
-        super().__init__()
-        self.occupancy = OccupancyConv(channels)
-        self.conditions = Linear(CONDITIONS, channels)
-        self.context = ResidualBlock(channels)
-        self.mask = MaskLayer(ranks, prefixes) if ranks else None
-        self.latent = Linear(ranks, channels) if ranks else None
-        self.mix = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
-        self.hidden = Linear(channels, 2 * channels)
-        self.logits = Linear(2 * channels, 8)
-        self.child_channels = child_channels
-        if child_channels:
-            self.to_children = Linear(channels, 8 * child_channels)
+    def __init__(self, tensors: Mapping[str, np.ndarray], level: int, config: ModelConfig) -> None:
+        prefix = f"{TENSOR_PREFIX}{level}."
+        own = _Tensors(tensors, prefix)
+        channels, ranks = config.channels[level], config.ranks[level]
+        self.channels, self.ranks = channels, ranks
+        self._enter = ExactSum(
+            prefix + "occupancy",
+            [
+                own.part("occupancy", 1, KERNEL, channels),
+                own.part("conditions", _CONDITION_MAX, CONDITIONS, channels),
+            ],
+            own.bias("occupancy", channels),
+        )
+        self._latent = ExactSum(
+            prefix + "latent",
+            [own.part("latent", LIMIT, ranks, channels), own.part("sent", 1, ranks, channels)],
+            own.bias("latent", channels),
+        )
+        self._context = _Residual(tensors, prefix + "context.", channels)
+        self._mix = [_Residual(tensors, f"{prefix}mix.{i}.", channels) for i in range(config.blocks[level])]
+        self._leave = own.activation("leave")
+        self._hidden = own.sum("hidden", channels, 2 * channels)
+        self._logits = own.sum("logits", 2 * channels, 8)
+        self._descend = [
+            own.sum(f"descend.{octant}", channels, config.channels[level - 1])
+            for octant in range(8 if level - 1 in config.channels else 0)
+        ]
 
-    def embed(self, level: LevelInput, dtype: torch.dtype) -> Tensor:
-        """Context features (n, C): all that is known about the nodes before the latent."""
-        features = self.occupancy(level.neighbors, dtype) + self.conditions(level.conditions.to(dtype))
-        if level.inherited is not None:
-            features = features + level.inherited
-        out: Tensor = self.context(features, level.neighbors)
-        return out
-
-    def forward(
-        self, context: Tensor, neighbors: Tensor, y_hat: Tensor | None, active: int | Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """From context features to predictions.
+    def embed(self, neighbors: np.ndarray, given: np.ndarray, inherited: np.ndarray | None) -> np.ndarray:
+        """Stream int16 (n, C): all that is known about the nodes before the latent.
 
         Args:
-            context: (n, C) from :meth:`embed`.
             neighbors: int32 (n, 27).
-            y_hat: (n, K) latent, or None for none.
-            active: ranks that count, for all nodes or int64 (n,).
+            given: int64 (CONDITIONS,), see :func:`conditions`.
+            inherited: int16 (n, C) from the parents, or None at the first level.
+        """
+        count = len(neighbors)
+        present, told = self._enter.weights
+        constant = given.astype(np.float32) @ told + self._enter.offset
+        stream = np.zeros((count, self.channels), dtype=np.int16) if inherited is None else inherited.copy()
+        for nodes in node_blocks(count):
+            around = (neighbors[nodes] < count).astype(np.float32)
+            _add(stream[nodes], around @ present + constant)
+        self._context(stream, neighbors)
+        return stream
+
+    def predict(
+        self, context: np.ndarray, neighbors: np.ndarray, symbols: np.ndarray, active: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """From context to predictions.
+
+        Args:
+            context: stream int16 (n, C) from :meth:`embed`.
+            neighbors: int32 (n, 27).
+            symbols: int8 (n, k), k ≤ K, ranks in rank order.
+            active: int64 (n,), how many of them count for each node; the others are masked.
 
         Returns:
-            Occupancy logits of the children (n, 8), fp32, and features (n, C).
+            Occupancy logits of the children, int16 (n, 8) in 1/LOGIT_UNIT nat, and
+            activations uint8 (n, C), from which the children inherit.
         """
-        features = context
-        if self.mask is not None and self.latent is not None:
-            if y_hat is None:
-                y_hat = context.new_zeros(len(context), self.mask.features)
-            features = features + self.latent(self.mask(y_hat, active).to(features.dtype))
-        for block in self.mix:
-            features = block(features, neighbors)
-        features = torch.relu(features)
-        # In parts, so that the wide hidden layer never stands whole in memory when decoding.
-        parts = [self.logits(torch.relu(self.hidden(part))).float() for part in features.split(_HEAD_NODES)]
-        return torch.cat(parts), features
+        stream = context.copy()
+        sent = np.arange(self.ranks) < active[:, None]
+        known = np.zeros((len(stream), self.ranks), dtype=np.float32)
+        known[:, : symbols.shape[1]] = symbols
+        latent = np.concatenate([known * sent, sent], axis=1, dtype=np.float32)
+        weights = np.concatenate(self._latent.weights)
+        for nodes in node_blocks(len(stream)):
+            _add(stream[nodes], latent[nodes] @ weights + self._latent.offset)
+        for residual in self._mix:
+            residual(stream, neighbors)
+        features = self._leave(stream)
+        logits = np.empty((len(stream), 8), dtype=np.int16)
+        for nodes in node_blocks(len(stream)):
+            hidden = activate(
+                features[nodes].astype(np.float32) @ self._hidden.weights[0] + self._hidden.offset
+            )
+            found = np.floor(hidden @ self._logits.weights[0] + self._logits.offset)
+            logits[nodes] = np.clip(found, -LOGIT_MAX, LOGIT_MAX)
+        return logits, features
 
-    def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
-        """Features (k, C') that children inherit, given their parents' index and octant, int64 (k,)."""
-        by_octant = self.to_children(features).view(-1, self.child_channels)
-        return by_octant.index_select(0, node * 8 + octant)
+    def inherit(self, features: np.ndarray, node: np.ndarray, octant: np.ndarray) -> np.ndarray:
+        """What children inherit, int16 (k, C'), given their parents' index and octant, int64 (k,)."""
+        inherited = np.zeros((len(node), self._descend[0].offset.shape[0]), dtype=np.int16)
+        for o, sums in enumerate(self._descend):
+            mine = np.flatnonzero(octant == o)
+            for part in node_blocks(len(mine)):
+                rows = features[node[mine[part]]].astype(np.float32)
+                inherited[mine[part]] = _steps(rows @ sums.weights[0] + sums.offset)
+        return inherited
 
 
-class Synthesis(nn.Module):
-    """The level networks: one each for levels 3, 2 and 1, one for all above."""
+class SynthesisNetwork:
+    """The level networks of levels 3, 2 and 1."""
 
-    def __init__(self, config: ModelConfig, prefixes: dict[int, list[float]] | None = None) -> None:
-        super().__init__()
-        self.config = config
-        below = {COARSE: config.channels[COARSE], 3: config.channels[2], 2: config.channels[1], 1: 0}
-        self.levels = nn.ModuleDict(
-            {
-                str(level): LevelSynthesis(
-                    config.channels[level],
-                    below[level],
-                    config.ranks.get(level, 0),
-                    config.blocks[level],
-                    (prefixes or {}).get(level),
-                )
-                for level in (COARSE, *LATENT_LEVELS)
-            }
-        )
-        # The shared network hands on its own width; level 3 may be wider.
-        self.enter = Linear(config.channels[COARSE], config.channels[3])
+    def __init__(self, tensors: Mapping[str, np.ndarray], config: ModelConfig) -> None:
+        self._levels = {level: LevelNetwork(tensors, level, config) for level in LATENT_LEVELS}
 
-    def level(self, level: int) -> LevelSynthesis:
-        """The network of a level ≥ 1."""
-        network = self.levels[str(min(level, COARSE))]
-        assert isinstance(network, LevelSynthesis)
-        return network
-
-    def inherit(self, level: int, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
-        """Features that the children, nodes of ``level - 1``, take over from nodes of ``level`` ≥ 2."""
-        passed = self.level(level).inherit(features, node, octant)
-        entered: Tensor = self.enter(passed) if level == COARSE else passed
-        return entered
+    def level(self, level: int) -> LevelNetwork:
+        """The network of level 3, 2 or 1."""
+        return self._levels[level]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.model.synthesis import LevelInput, Synthesis, conditions
+from pccodec.model.synthesis import SynthesisNetwork, conditions
 from pccodec.sparse.neighbors import child_map
 from pccodec.voxels import octree
+
+UNLIMITED = 1 << 62
+
+_SHARE_BITS = 8
+# Beyond any score, and far enough apart: known empty < open < best child of a childless node < known.
+_FORCED = 1 << 24
+_KNOWN = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,17 @@ class Latent:
     """Ranks of a level as they arrived.
 
     Attributes:
-        symbols: integers (n, k), k ≤ K, zero where nothing arrived.
+        symbols: int8 (n, k), k ≤ K, zero where nothing arrived.
         active: int64 (n,), how many ranks of each node arrived.
     """
 
     symbols: np.ndarray
     active: np.ndarray
+
+    @classmethod
+    def none(cls, nodes: int) -> Latent:
+        """No ranks of ``nodes`` nodes."""
+        return cls(np.zeros((nodes, 0), dtype=np.int8), np.zeros(nodes, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -36,29 +45,34 @@ class Partial:
     Attributes:
         occupancy: uint8 (n,), the known child bits, 0 where unknown.
         known: uint8 (n,), a set bit where the child bit is known.
-        expected: float32 (n, 8), logits of the others given the known ones.
+        expected: int32 (n, 8), logits in 1/LOGIT_UNIT nat of the others given the known ones.
     """
 
     occupancy: np.ndarray
     known: np.ndarray
     expected: np.ndarray
 
-    @property
-    def share(self) -> float:
-        """Share of the child bits that are known, 0…1."""
-        return float(octree.POPCOUNT[self.known].mean()) / 8.0
+    def mixed(self, logits: np.ndarray) -> np.ndarray:
+        """Scores int32 (n, 8) from the synthesis transform's logits, scaled by ``2**_SHARE_BITS``.
+
+        The more is known, the more does it tell beside the synthesis transform's marginals.
+        """
+        bits = 8 * len(self.known)
+        share = (int(octree.POPCOUNT[self.known].sum(dtype=np.int64)) << _SHARE_BITS) // bits
+        return logits * ((1 << _SHARE_BITS) - share) + self.expected * share
 
 
 @dataclass
 class Known:
-    """All that is known of a cloud.
+    """All that is known of a cloud, down to its finest known level.
 
     Attributes:
-        codes: Morton codes of each exactly known level ≥ 1, by level.
+        codes: Morton codes of each known level, by level.
         maps: neighbour maps int32 (n, 27) of these levels.
-        counts: nodes by level, as far as known.
+        counts: nodes by level, as far as known; those of all finer levels must be.
         latents: ranks that arrived, by level.
-        partial: known part of the children of the finest exact level.
+        partial: known part of the children of the finest known level.
+        exact: whether the nodes of the finest known level are the true ones, so that each has a child.
         budget: most voxels to upsample to; coarser levels may have a share (:meth:`most`).
     """
 
@@ -67,139 +81,104 @@ class Known:
     counts: Mapping[int, int]
     latents: dict[int, Latent] = field(default_factory=dict)
     partial: Partial | None = None
-    budget: int = 1 << 62
+    exact: bool = True
+    budget: int = UNLIMITED
 
     @property
     def finest(self) -> int:
-        """The finest exactly known level."""
+        """The finest known level."""
         return min(self.codes)
 
-    def most(self, level: int) -> int:
-        """Upper limit on the nodes of a level.
+    @property
+    def start(self) -> int:
+        """Where synthesis starts: level 3, or the coarsest level of a cloud that is no deeper."""
+        return min(LATENT_LEVELS[0], max(self.codes))
 
-        The budget, with twice the nodes that a surface has at coarser levels, whose features
-        take more memory; and no more than finer levels have.
-        """
-        finer = [count for other, count in self.counts.items() if other < level]
-        return min([self.budget >> max(0, 2 * min(level, LATENT_LEVELS[0]) - 1), *finer])
-
-    def conditions(self, level: int) -> list[float]:
-        """Conditions of the level network (:func:`pccodec.model.synthesis.conditions`)."""
-
-        def growth(fine: int) -> float:
-            below, above = self.counts.get(fine, 0), self.counts.get(fine + 1, 0)
-            return math.log2(below / above) if below and above else 2.0
-
-        return conditions(growth(level), growth(level - 1), growth(level - 2) if level >= 2 else 2.0)
+    def latent(self, level: int) -> Latent:
+        """Ranks of a known level."""
+        return self.latents.get(level) or Latent.none(len(self.codes[level]))
 
 
-def start_level(known: Known) -> int:
-    """Where synthesis starts: level 3 (ranks live there), or the finest exact level if coarser."""
-    return min(max(known.finest, LATENT_LEVELS[0]), max(known.codes))
+def most_nodes(budget: int, counts: Mapping[int, int], level: int) -> int:
+    """Upper limit on the nodes of a predicted level.
+
+    The budget of voxels, with twice the nodes that a surface has at coarser levels, whose
+    features take more memory; and no more than finer levels have.
+    """
+    finer = [count for other, count in counts.items() if other < level]
+    return min([budget >> max(0, 2 * min(level, LATENT_LEVELS[0]) - 1), *finer])
 
 
-def select_children(
-    logits: np.ndarray, count: int | None, most: int, partial: Partial | None, every_node: bool
-) -> np.ndarray:
-    """Occupancy of the most probable children.
+def highest(scores: np.ndarray, count: int) -> np.ndarray:
+    """Mask bool (n,) of the ``count`` highest of integer scores (n,), of equal ones the first."""
+    if count <= 0:
+        return np.zeros(len(scores), dtype=bool)
+    # The value at a rank is the same however it is found; which of equal entries a partition picks is not.
+    lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
+    chosen: np.ndarray = scores > lowest
+    chosen[np.flatnonzero(scores == lowest)[: count - int(chosen.sum())]] = True
+    return chosen
+
+
+def select_children(score: np.ndarray, count: int, partial: Partial | None, every_node: bool) -> np.ndarray:
+    """Occupancy of the children with the highest scores; of equal ones the first.
 
     Args:
-        logits: (n, 8).
-        count: children to keep; if unknown, as many as are expected.
-        most: upper limit on children, of which certain ones are exempt.
-        partial: child bits that are known; they are kept as they are.
+        score: int32 (n, 8), absolute values below ``2**24``.
+        count: children to keep.
+        partial: child bits that are known; they are kept as they are, whatever ``count`` says.
         every_node: whether each node is known to have a child.
 
     Returns:
         uint8 (n,); nodes may be left without children unless ``every_node``.
     """
-    if count is None:
-        count = round(float((1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).sum()))
-    score = logits.astype(np.float32, copy=True)
-    # Ranks of certainty beyond any logit: known empty < open < best child of a childless node < known.
-    if every_node:
-        best = score.argmax(axis=1)
-        rows = np.arange(len(score))
-        if partial is None:
-            score[rows, best] += 1e4
+    score = score.astype(np.int32, copy=True)
+    forced = np.zeros(score.shape, dtype=bool)
+    childless = np.arange(len(score))
     if partial is not None:
-        # The more is known, the more does it tell beside the synthesis transform's marginals.
-        score += partial.share * (partial.expected - score)
         known, occupied = octree.unpack(partial.known), octree.unpack(partial.occupancy)
-        score[known & ~occupied] = -np.inf
-        if every_node:
-            best = score.argmax(axis=1)
-            childless = ~occupied.any(axis=1)
-            rows = np.flatnonzero(childless & ~known.all(axis=1))
-            score[rows, best[rows]] += 1e4
-        score[occupied] = np.inf
+        score[known & ~occupied] = -_KNOWN
+        childless = np.flatnonzero(~occupied.any(axis=1) & ~known.all(axis=1))
+        forced |= occupied
+    if every_node:
+        forced[childless, score[childless].argmax(axis=1)] = True
+    score[forced] = _FORCED
     flat = score.reshape(-1)
-    forced = int((flat > 5e3).sum())
-    count = min(max(min(count, most), forced, 1), int((flat > -np.inf).sum()))
-    chosen = np.zeros(flat.shape, dtype=bool)
-    chosen[np.argpartition(-flat, count - 1)[:count]] = True
-    return octree.pack(chosen.reshape(-1, 8))
+    count = min(max(count, int(forced.sum()), 1), int((flat > -_KNOWN).sum()))
+    return octree.pack(highest(flat, count).reshape(-1, 8))
 
 
 class Upsampler:
-    """Runs level after level; the encoder stops at each level to make its latent."""
+    """Runs level after level from the start of synthesis to the voxels."""
 
-    def __init__(self, synthesis: Synthesis) -> None:
-        self._synthesis = synthesis.eval()
-
-    def context(self, known: Known, level: int, inherited: Tensor | None) -> Tensor:
-        """Context features (n, C) of an exactly known level."""
-        return self._context(torch.from_numpy(known.maps[level]), known.conditions(level), level, inherited)
-
-    def _context(self, neighbors: Tensor, given: list[float], level: int, inherited: Tensor | None) -> Tensor:
-        told = torch.tensor([given]).expand(len(neighbors), -1)
-        return self._synthesis.level(level).embed(LevelInput(neighbors, told, inherited), torch.float32)
-
-    def predict(
-        self, context: Tensor, neighbors: Tensor, level: int, latent: Latent | None
-    ) -> tuple[Tensor, Tensor]:
-        """Child logits (n, 8) and features (n, C) of a level from its context and ranks."""
-        network = self._synthesis.level(level)
-        y_hat, active = None, torch.zeros(len(context), dtype=torch.int64)
-        if latent is not None and network.mask is not None:
-            y_hat = torch.zeros(len(context), network.mask.features)
-            y_hat[:, : latent.symbols.shape[1]] = torch.from_numpy(latent.symbols)
-            active = torch.from_numpy(latent.active)
-        out: tuple[Tensor, Tensor] = network(context, neighbors, y_hat, active)
-        return out
-
-    def inherit(self, level: int, features: Tensor, occupancy: np.ndarray) -> Tensor:
-        """Features that the children of a level's nodes inherit."""
-        node, octant = octree.children(occupancy)
-        return self._synthesis.inherit(level, features, torch.from_numpy(node), torch.from_numpy(octant))
+    def __init__(self, synthesis: SynthesisNetwork) -> None:
+        self._synthesis = synthesis
 
     def voxels(self, known: Known) -> np.ndarray:
         """Most probable voxels: sorted Morton codes, uint64, of about N_0 of them."""
-        with torch.inference_mode():
-            return self._voxels(known)
-
-    def _voxels(self, known: Known) -> np.ndarray:
-        level = start_level(known)
-        codes, neighbors = known.codes[level], torch.from_numpy(known.maps[level])
-        inherited: Tensor | None = None
+        level = known.start
+        codes, neighbors = known.codes[level], known.maps[level]
+        inherited: np.ndarray | None = None
         while True:
-            context = self._context(neighbors, known.conditions(level), level, inherited)
-            logits, features = self.predict(context, neighbors, level, known.latents.get(level))
+            network = self._synthesis.level(level)
+            context = network.embed(neighbors, conditions(known.counts, level), inherited)
+            latent = known.latent(level) if level >= known.finest else Latent.none(len(codes))
+            logits, features = network.predict(context, neighbors, latent.symbols, latent.active)
             if level > known.finest:
                 _, occupancy = octree.parents(known.codes[level - 1])
             else:
-                at_finest = level == known.finest
-                occupancy = select_children(
-                    logits.numpy(),
-                    known.counts.get(level - 1),
-                    known.most(level - 1),
-                    known.partial if at_finest else None,
-                    every_node=at_finest,
-                )
+                occupancy = self._predicted(known, level, logits)
             codes = octree.expand(codes, occupancy)
             if level == 1:
                 return codes
-            # Level 3 starts afresh below predicted nodes too: that is what it has been trained for most.
-            inherited = self.inherit(level, features, occupancy) if level - 1 != LATENT_LEVELS[0] else None
-            neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
+            inherited = network.inherit(features, *octree.children(occupancy))
+            neighbors = child_map(neighbors, occupancy)
             level -= 1
+
+    def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
+        score, at_finest = logits.astype(np.int32), level == known.finest
+        partial = known.partial if at_finest else None
+        if partial is not None:
+            score = partial.mixed(score)
+        count = min(known.counts[level - 1], most_nodes(known.budget, known.counts, level - 1))
+        return select_children(score, count, partial, every_node=at_finest and known.exact)

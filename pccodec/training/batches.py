@@ -36,16 +36,8 @@ class Batch:
         return (codes >> np.uint64(3 * (BLOCK_BITS - level))).astype(np.int64)
 
     def conditions(self, level: int) -> np.ndarray:
-        """Conditions float32 (B, 3) of each block at a level."""
-        log = np.log2(np.maximum(self.counts, 1))
-        rows = [
-            conditions(
-                float(block[level] - block[level + 1]) if level + 1 <= BLOCK_BITS else 2.0,
-                float(block[level - 1] - block[level]),
-                float(block[level - 2] - block[level - 1]) if level >= 2 else 2.0,
-            )
-            for block in log
-        ]
+        """Conditions float32 (B, CONDITIONS) of each block at a level, integers in CONDITION_UNIT."""
+        rows = [conditions(dict(enumerate(block.tolist())), level) for block in self.counts]
         return np.array(rows, dtype=np.float32)
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from pccodec.masklayer import MaskedOptimizer
-from pccodec.model.autoencoder import Autoencoder
 from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.training.autoencoder import Autoencoder
 from pccodec.training.batches import draw_batch
 from pccodec.training.config import TrainConfig
 from pccodec.training.objective import LatentRate, LossConfig, StateConfig, run_step
@@ -32,11 +33,18 @@ def _rank_parameters(model: Autoencoder, rate: LatentRate) -> dict[str, list[tup
     """The parameters that belong to single ranks, and their axis of ranks, by level."""
     pairs: dict[str, list[tuple[Tensor, int]]] = {}
     for level in LATENT_LEVELS:
-        makes = model.analysis.level(level).latent
-        reads = model.synthesis.level(level).latent
-        assert reads is not None and makes.bias is not None
+        makes = model.analysis(level).latent
+        reads = model.synthesis(level).latent
+        assert makes.bias is not None
         scale = rate.log_scale[str(level)]
-        pairs[str(level)] = [(makes.weight, 0), (makes.bias, 0), (reads.weight, 1), (scale, 0)]
+        sent = model.synthesis(level).sent
+        pairs[str(level)] = [
+            (makes.weight, 0),
+            (makes.bias, 0),
+            (reads.weight, 1),
+            (sent.weight, 1),
+            (scale, 0),
+        ]
     return pairs
 
 
@@ -47,17 +55,25 @@ class Trainer:
         config: the run.
         cache: training blocks; ``held_out`` blocks of meshes never trained on.
         folder: where ``checkpoint.pt`` and ``log.jsonl`` are written.
+        geometry: the geometry layers' network, for states that are cut in the base layer.
     """
 
-    def __init__(self, config: TrainConfig, cache: BlockCache, held_out: BlockCache, folder: Path) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        cache: BlockCache,
+        held_out: BlockCache,
+        folder: Path,
+        geometry: OccupancyNetwork | None = None,
+    ) -> None:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config, self.cache, self.held_out, self.folder = config, cache, held_out, folder
+        self.geometry = geometry
         self.states, self.loss = StateConfig(), LossConfig()
         self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks))
         for level in LATENT_LEVELS:
-            mask = self.model.synthesis.level(level).mask
-            assert mask is not None
+            mask = self.model.synthesis(level).mask
             mask.rescale = config.rescale
         self.rate = LatentRate(config.model)
         self.parameters = [*self.model.parameters(), *self.rate.parameters()]
@@ -98,7 +114,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.rate.load_state_dict(state["rate"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average = {name: value.float() for name, value in state["average"].items()}
+        self.average = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in state["average"].items()
+        }
         self.steps, self.seconds = state["steps"], state["seconds"]
 
     def _learning_rate(self) -> float:
@@ -128,6 +147,7 @@ class Trainer:
             self.loss,
             self._rate_factor(),
             noisy=self.steps < config.noise_steps,
+            geometry=self.geometry,
         )
         self.optimizer.zero_grad()
         outcome.loss.backward()
@@ -138,7 +158,10 @@ class Trainer:
             self.optimizer.step()
         decay = min(config.ema, self.steps / (self.steps + 10.0))
         for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1.0 - decay)
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - decay)
+            else:
+                self.average[name].copy_(value)
         self.steps += 1
         self.seconds += time.perf_counter() - begin
         values = {"loss": float(outcome.loss.detach())}

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pccodec.entropy.geometry import LevelContext
+from pccodec.entropy.prediction import predict_level
 from pccodec.model.analysis import descriptor
-from pccodec.model.autoencoder import Autoencoder
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
-from pccodec.model.synthesis import LevelInput
+from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.sparse.neighbors import child_map
+from pccodec.training.autoencoder import Autoencoder, LevelInput
 from pccodec.training.batches import Batch
 from pccodec.voxels import octree
 
@@ -42,9 +44,12 @@ class StateConfig:
         full: with finer levels exact, the share of steps in which a coarser
             level has all its ranks; it has none in the others, since an encoder
             may leave ranks out.
+
+    Finest levels above 3 are those of a stream that is cut in its base layer; the
+    geometry network then predicts ``X_3``.
     """
 
-    finest: dict[int, float] = field(default_factory=lambda: {5: 0.03, 4: 0.05, 3: 0.52, 2: 0.24, 1: 0.16})
+    finest: dict[int, float] = field(default_factory=lambda: {5: 0.02, 4: 0.06, 3: 0.52, 2: 0.24, 1: 0.16})
     full: float = 0.7
 
     def draw(self, ranks: Mapping[int, int], rng: np.random.Generator) -> State:
@@ -83,23 +88,16 @@ class LossConfig:
     Attributes:
         distortion: weight of the cross-entropy of the child bits of a level. A
             wrong child at stride 2**l costs 4**l in squared distance.
-        rate: weight of a bit of each rank by level. Ranks compete with the
+        rate: weight of a bit of the ranks by level. Ranks compete with the
             geometry layer that follows them, which is cheap: on dense clouds ``G_2``
             takes 1.8 bits a node and lowers the weighted distortion by about 60 a
             bit, ``G_1`` and ``G_0`` by 10 and 3 (estimated halfway through
-            training). A rank that pays less is worth nothing.
+            training). A rank that pays much less is worth nothing; part of its bits
+            comes back, since the geometry network knows the ranks.
     """
 
-    distortion: dict[int, float] = field(
-        default_factory=lambda: {6: 16.0, 5: 16.0, 4: 16.0, 3: 16.0, 2: 4.0, 1: 1.0}
-    )
-    rate: dict[int, tuple[float, ...]] = field(
-        default_factory=lambda: {
-            3: (51.0, 51.0, 51.0, 51.0, 51.0, 51.0),
-            2: (12.0, 12.0, 12.0),
-            1: (3.75, 3.75),
-        }
-    )
+    distortion: dict[int, float] = field(default_factory=lambda: {3: 16.0, 2: 4.0, 1: 1.0})
+    rate: dict[int, float] = field(default_factory=lambda: {3: 42.0, 2: 10.0, 1: 3.5})
 
 
 class LatentRate(nn.Module):
@@ -159,6 +157,25 @@ def quantize(y: Tensor, noisy: bool) -> Tensor:
     return y + (torch.round(y) - y).detach()
 
 
+def _predicted_start(batch: Batch, finest: int, geometry: OccupancyNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """``X_3`` as predicted from level ``finest``, joined with the true nodes: codes, and map (n, 27)."""
+    codes, neighbors = batch.tree.codes[finest], batch.maps[finest]
+    counts = {level: int(count) for level, count in enumerate(batch.counts.sum(0))}
+    for level in range(finest - 1, LATENT_LEVELS[0] - 1, -1):
+        context = LevelContext(neighbors, level, counts, codes)
+        occupancy = predict_level(
+            geometry,
+            context,
+            count=counts[level],
+            most=counts[level],
+            partial=None,
+            every_node=level == finest - 1,
+        )
+        occupancy[np.searchsorted(codes, batch.tree.codes[level + 1])] |= batch.tree.occupancy[level]
+        codes, neighbors = octree.expand(codes, occupancy), child_map(neighbors, occupancy)
+    return codes, neighbors
+
+
 def run_step(
     model: Autoencoder,
     rate: LatentRate,
@@ -167,6 +184,7 @@ def run_step(
     loss_config: LossConfig,
     rate_factor: float,
     noisy: bool,
+    geometry: OccupancyNetwork | None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Outcome:
     """Forward pass and loss of one batch in one truncation state.
@@ -174,15 +192,22 @@ def run_step(
     Args:
         rate_factor: scales all rate weights (ramped up early in training).
         noisy: whether latents are quantized by noise instead of rounding.
+        geometry: predicts ``X_3`` in states whose finest level is coarser; without it they
+            start at the true ``X_3``.
+        dtype: of the networks' products.
     """
-    level = max(state.finest, LATENT_LEVELS[0])
-    codes, neighbors = batch.tree.codes[level], torch.from_numpy(batch.maps[level])
+    level = LATENT_LEVELS[0]
+    if state.finest > level and geometry is not None:
+        codes, found = _predicted_start(batch, state.finest, geometry)
+    else:
+        codes, found = batch.tree.codes[level], batch.maps[level]
+    neighbors = torch.from_numpy(found)
     inherited: Tensor | None = None
     loss = torch.zeros(())
     child_bits: dict[int, float] = {}
     rank_bits: dict[int, list[float]] = {}
     while True:
-        network = model.synthesis.level(level)
+        network = model.synthesis(level)
         block = batch.block_of(codes, level)
         known = torch.from_numpy(batch.conditions(level)[block])
         context = network.embed(LevelInput(neighbors, known, inherited), dtype)
@@ -190,13 +215,12 @@ def run_step(
         active = state.active.get(level, 0)
         if active:
             shape = torch.from_numpy(descriptor(batch.tree, level)).to(dtype)
-            y = model.analysis.level(level)(shape, context.detach(), neighbors)
+            y = model.analysis(level)(shape, context.detach().to(dtype), neighbors)
             y_hat = quantize(y, noisy)
             bits = rate(y_hat, level)[:, :active]
-            weights = torch.tensor(loss_config.rate[level][:active])
-            loss = loss + rate_factor * (bits.sum(0) * weights).sum()
+            loss = loss + rate_factor * loss_config.rate[level] * bits.sum()
             rank_bits[level] = bits.detach().mean(0).tolist()
-        logits, features = network(context, neighbors, y_hat, active)
+        logits, features = network(context, neighbors, y_hat, active, dtype)
 
         true = np.zeros(len(codes), dtype=np.uint8)
         place = np.searchsorted(codes, batch.tree.codes[level])
@@ -216,7 +240,7 @@ def run_step(
             top = _top_children(logits.detach().numpy(), block, batch.counts[:, level - 1])
             occupancy = octree.pack(top | target)
         node, octant = octree.children(occupancy)
-        inherited = model.synthesis.inherit(level, features, torch.from_numpy(node), torch.from_numpy(octant))
+        inherited = network.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
         neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
         codes = octree.expand(codes, occupancy)
         level -= 1

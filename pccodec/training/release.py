@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
 from pccodec.model.latents import latent_ranks
 from pccodec.model.store import Model
+from pccodec.training.autoencoder import Autoencoder
 from pccodec.training.batches import make_batch
 
 
@@ -31,7 +31,7 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
     counts = {level: np.zeros((ranks[level], CONTEXTS, SYMBOLS)) for level in LATENT_LEVELS}
     for block in blocks:
         batch = make_batch([block])
-        found = latent_ranks(model.autoencoder, batch.tree, batch.maps, ranks)
+        found = latent_ranks(model.analysis, model.synthesis, batch.tree, batch.maps, ranks)
         for level, symbols in found.items():
             for rank in range(ranks[level]):
                 rows = contexts(batch.maps[level], symbols[:, :rank])
@@ -39,32 +39,11 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
     return {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
 
 
-def keep_ranks(
-    tensors: Mapping[str, np.ndarray], config: ModelConfig, ranks: Mapping[int, int]
-) -> tuple[dict[str, np.ndarray], ModelConfig]:
-    """The autoencoder with only its first ranks: a MaskLayer prefix needs no retraining.
-
-    Args:
-        tensors: ``analysis.*`` and ``synthesis.*``.
-        config: their shape.
-        ranks: ranks to keep at levels 3, 2 and 1, each 1…K.
-    """
-    kept = dict(tensors)
-    for level, count in ranks.items():
-        for name in ("weight", "bias"):
-            makes = f"analysis.levels.{level}.latent.{name}"
-            kept[makes] = kept[makes][:count]
-        reads = f"synthesis.levels.{level}.latent.weight"
-        kept[reads] = kept[reads][:, :count]
-    return kept, replace(config, ranks=dict(ranks))
-
-
 def release(
     checkpoint: Path,
     geometry: Mapping[str, np.ndarray],
     blocks: Iterable[np.ndarray],
     file: Path,
-    ranks: Mapping[int, int] | None = None,
 ) -> bytes:
     """Write the model file of a training checkpoint and return its id.
 
@@ -73,15 +52,14 @@ def release(
         geometry: tensors of the geometry network, ``geometry.*``.
         blocks: training blocks on which the rank tables are counted.
         file: ``NAME.safetensors`` to write.
-        ranks: ranks to keep at levels 3, 2 and 1; all if not given.
     """
     state = torch.load(checkpoint, weights_only=True)
     config = ModelConfig.from_json(state["config"]["model"])
-    tensors: dict[str, np.ndarray] = {
-        name: value.to(torch.float16).numpy() for name, value in state["average"].items()
+    averaged = Autoencoder(config)
+    averaged.load_state_dict(state["average"])
+    tensors = averaged.tensors() | {
+        name: value for name, value in geometry.items() if name.startswith("geometry.")
     }
-    tensors, config = keep_ranks(tensors, config, ranks or config.ranks)
-    tensors |= {name: value for name, value in geometry.items() if name.startswith("geometry.")}
     model = Model(file.stem, b"", config, tensors)
     return store.save(file, config, {**tensors, **count_rank_tables(model, blocks)})
 
@@ -92,7 +70,10 @@ def archive(checkpoint: Path, file: Path) -> None:
     The averaged weights stand in for the current ones, in fp16; the optimizer's moments are bf16.
     """
     state = torch.load(checkpoint, weights_only=True)
-    small = {name: value.to(torch.float16) for name, value in state["average"].items()}
+    small = {
+        name: value.to(torch.float16) if value.is_floating_point() else value
+        for name, value in state["average"].items()
+    }
     moments = {
         index: {name: value.to(torch.bfloat16) if value.ndim else value for name, value in parameter.items()}
         for index, parameter in state["optimizer"]["state"].items()

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from pccodec.evaluation.metrics import Reference
-from pccodec.model.autoencoder import Autoencoder
+from pccodec.model.analysis import AnalysisNetwork
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.latents import latent_ranks
+from pccodec.model.synthesis import SynthesisNetwork
 from pccodec.model.upsampling import Known, Latent, Upsampler
+from pccodec.training.autoencoder import Autoencoder
 from pccodec.training.batches import Batch, make_batch
 from pccodec.training.objective import LatentRate
 from pccodec.voxels import morton
@@ -55,17 +57,20 @@ def validation_curve(
     """Rows of :class:`ValidationPoint` for every number of ranks at levels 3, 2 and 1.
 
     Args:
-        model: the autoencoder, in evaluation mode.
+        model: the autoencoder; the integer networks are made of it.
         rate: its rate model.
         blocks: sorted Morton codes of held-out blocks.
     """
-    upsampler = Upsampler(model.synthesis)
+    tensors = model.tensors()
+    synthesis = SynthesisNetwork(tensors, model.config)
+    analysis = AnalysisNetwork(tensors, model.config)
+    upsampler = Upsampler(synthesis)
     found: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for block in blocks:
         batch = make_batch([block])
         reference = Reference(morton.decode(block), peak=1023.0)
         with torch.no_grad():
-            latents = latent_ranks(model, batch.tree, batch.maps, model.config.ranks)
+            latents = latent_ranks(analysis, synthesis, batch.tree, batch.maps, model.config.ranks)
             bits = {
                 level: rate(torch.from_numpy(symbols.astype(np.float32)), level).sum(0).cumsum(0).tolist()
                 for level, symbols in latents.items()

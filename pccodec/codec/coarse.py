@@ -1,0 +1,35 @@
+"""Streams cut above stride 8: from the finest exact level down to where synthesis starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pccodec.entropy.geometry import LevelContext
+from pccodec.entropy.prediction import predict_level
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.upsampling import Known, most_nodes
+from pccodec.sparse.neighbors import child_map
+from pccodec.voxels import octree
+
+
+def down_to_synthesis(known: Known, network: OccupancyNetwork) -> Known:
+    """``known`` with the levels that the geometry network predicts down to the start of synthesis."""
+    if known.finest <= known.start:
+        return known
+    codes, neighbors = known.codes[known.finest], known.maps[known.finest]
+    counts, partial = dict(known.counts), known.partial
+    for level in range(known.finest - 1, known.start - 1, -1):
+        occupancy = predict_level(
+            network,
+            LevelContext(neighbors, level, counts, codes),
+            count=counts.get(level),
+            most=most_nodes(known.budget, known.counts, level),
+            partial=partial,
+            every_node=level == known.finest - 1,
+        )
+        codes, neighbors = octree.expand(codes, occupancy), child_map(neighbors, occupancy)
+        counts[level], partial = len(codes), None
+    start = known.start
+    return replace(
+        known, codes={start: codes}, maps={start: neighbors}, counts=counts, partial=None, exact=False
+    )

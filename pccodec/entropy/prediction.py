@@ -1,0 +1,47 @@
+"""Children of a coarse level as the geometry network expects them, exactly in integers.
+
+Above stride 8 there is no synthesis transform: what a stream cut there does not
+give is continued by the network that would have decoded it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pccodec.entropy.calibration import expected_ones
+from pccodec.entropy.completion import expected_children
+from pccodec.entropy.geometry import LevelContext
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.upsampling import Partial, select_children
+
+
+def predict_level(
+    network: OccupancyNetwork,
+    context: LevelContext,
+    *,
+    count: int | None,
+    most: int,
+    partial: Partial | None,
+    every_node: bool,
+) -> np.ndarray:
+    """Most probable children of all nodes.
+
+    Args:
+        network: the network of the geometry layers.
+        context: of the layer that is missing or cut.
+        count: children to keep; if None, as many as are expected.
+        most: upper limit on them.
+        partial: what is known of the children, with what is expected beside it.
+        every_node: whether each node is known to have a child.
+
+    Returns:
+        Child bits, uint8 (n,).
+    """
+    if partial is not None:
+        score = partial.expected
+    else:
+        unknown = np.zeros(len(context.neighbors), dtype=np.uint8)
+        score = expected_children(network, context, unknown, unknown)
+    if count is None:
+        count = expected_ones(score)
+    return select_children(score, min(count, most), partial, every_node)
