@@ -59,7 +59,7 @@ def latent_ranks(
     inherited: np.ndarray | None = None
     for level in range(min(LATENT_LEVELS[0], tree.depth), min(wanted) - 1, -1):
         network, neighbors, occupancy = synthesis.level(level), maps[level], tree.occupancy[level - 1]
-        context = network.embed(neighbors, conditions(counts, level), inherited)
+        context = network.embed(neighbors, conditions(counts, level, exact=True), inherited)
         ranks = wanted.get(level, 0)
         none = np.zeros(len(context), dtype=np.int64)
         logits, features = network.predict(context, neighbors, np.zeros((len(none), 0), np.int8), none)

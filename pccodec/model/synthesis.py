@@ -38,8 +38,8 @@ from pccodec.sparse.neighbors import KERNEL
 
 STREAM_BITS = 8
 STREAM_MAX = 32767
-CONDITIONS = 3
-"""Statistics of the cloud that every node of a level is told (:func:`conditions`)."""
+CONDITIONS = 4
+"""What every node of a level is told of the cloud (:func:`conditions`)."""
 CONDITION_UNIT = 16
 """Condition 16 stands for 1.0 in the float twin."""
 TENSOR_PREFIX = "synthesis."
@@ -59,18 +59,21 @@ def _growth(fine: int, coarse: int) -> int:
     return max(-_CONDITION_MAX, min(_CONDITION_MAX, sixteenths - 2 * CONDITION_UNIT))
 
 
-def conditions(counts: Mapping[int, int], level: int) -> np.ndarray:
-    """How densely a level is filled: nodes per parent, children per node, grandchildren per child.
+def conditions(counts: Mapping[int, int], level: int, exact: bool) -> np.ndarray:
+    """How densely a level is filled, and whether its nodes can be trusted.
 
     Args:
         counts: number of nodes by level, as far as known.
         level: ``l``.
+        exact: whether the nodes are the true ones; otherwise they were predicted.
 
     Returns:
-        int64 (CONDITIONS,), binary logarithms less 2 in CONDITION_UNIT; 0 where unknown.
+        int64 (CONDITIONS,) in CONDITION_UNIT: binary logarithms less 2 of nodes per parent, children
+        per node and grandchildren per child, 0 where unknown; and 1 for predicted nodes.
     """
     pairs = [(level, level + 1), (level - 1, level), (level - 2, level - 1)]
-    return np.array([_growth(counts.get(fine, 0), counts.get(coarse, 0)) for fine, coarse in pairs])
+    growth = [_growth(counts.get(fine, 0), counts.get(coarse, 0)) for fine, coarse in pairs]
+    return np.array([*growth, 0 if exact else CONDITION_UNIT])
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,8 @@ class Upsampler:
         inherited: np.ndarray | None = None
         while True:
             network = self._synthesis.level(level)
-            context = network.embed(neighbors, conditions(known.counts, level), inherited)
+            exact = level > known.finest or (level == known.finest and known.exact)
+            context = network.embed(neighbors, conditions(known.counts, level, exact), inherited)
             latent = known.latent(level) if level >= known.finest else Latent.none(len(codes))
             logits, features = network.predict(context, neighbors, latent.symbols, latent.active)
             if level > known.finest:

@@ -167,7 +167,7 @@ class ResidualTwin(nn.Module):
 
 
 def _export(layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
-    out = {}
+    out: dict[str, np.ndarray] = {}
     for name, layer in layers.items():
         integers = export(cast(QuantLinear | QuantConv, layer))
         out |= {f"{name}.{key}": value for key, value in integers.items()}

@@ -35,9 +35,9 @@ class Batch:
         """Block index, int64 (n,), of nodes of a level."""
         return (codes >> np.uint64(3 * (BLOCK_BITS - level))).astype(np.int64)
 
-    def conditions(self, level: int) -> np.ndarray:
-        """Conditions float32 (B, CONDITIONS) of each block at a level, integers in CONDITION_UNIT."""
-        rows = [conditions(dict(enumerate(block.tolist())), level) for block in self.counts]
+    def conditions(self, level: int, exact: bool) -> np.ndarray:
+        """Conditions float32 (B, CONDITIONS) of each block at a level of true or predicted nodes."""
+        rows = [conditions(dict(enumerate(block.tolist())), level, exact) for block in self.counts]
         return np.array(rows, dtype=np.float32)
 
 

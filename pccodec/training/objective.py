@@ -209,7 +209,7 @@ def run_step(
     while True:
         network = model.synthesis(level)
         block = batch.block_of(codes, level)
-        known = torch.from_numpy(batch.conditions(level)[block])
+        known = torch.from_numpy(batch.conditions(level, level >= state.finest)[block])
         context = network.embed(LevelInput(neighbors, known, inherited), dtype)
         y_hat = None
         active = state.active.get(level, 0)
