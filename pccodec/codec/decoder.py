@@ -132,7 +132,7 @@ def _rank_layer(state: _State, layer: Layer, model: Model) -> None:
 def _geometry_layer(state: _State, layer: Layer, header: Header, model: Model) -> None:
     level = layer.spec.level
     neighbors = state.maps[level + 1]
-    context = LevelContext(neighbors, level, state.counts, state.codes[level + 1])
+    context = LevelContext(neighbors, level, state.counts, state.codes[level + 1], state.symbols)
     occupancy, known = decode_level(model.geometry, context, layer.data, layer.complete)
     if not layer.complete:
         if known.any():

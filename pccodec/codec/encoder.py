@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -60,6 +62,9 @@ def encode(
         for level in range(grid.bits)
     ]
     latents = rank_layers(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
+    for level, sent in latents.items():
+        context = replace(_context(tree, maps, level - 1), ranks=sent.symbols)
+        geometry[level - 1] = encode_level(loaded.geometry, context, tree.occupancy[level - 1])
     k3, k2, k1 = (latents[level].symbols.shape[1] if level in latents else 0 for level in LATENT_LEVELS)
     header = Header(
         depth=grid.bits,

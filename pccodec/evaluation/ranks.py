@@ -1,8 +1,9 @@
-"""What each latent rank is worth: ``python -m pccodec.evaluation.ranks CLOUD… --json FILE``.
+"""What the latent ranks are worth: ``python -m pccodec.evaluation.ranks CLOUD… --json FILE``.
 
-Every rank of the model is sent, whether it pays or not, and the stream is decoded behind each
-layer from the base layer on: the ranks' gain in D1 and their bytes stand beside those of the
-geometry layer that follows.
+Each cloud is encoded once for every setting of ranks (at strides 8, 4 and 2). Its stream is
+decoded behind each layer from the base layer on, and at quarters of the geometry layers, since
+a cut inside a geometry layer is what ranks have to beat. The BD-rate of each setting against
+``0,0,0`` is the test of the latents.
 """
 
 from __future__ import annotations
@@ -13,48 +14,61 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pccodec import codec, container, io
+from pccodec.evaluation.bdrate import anchor_curve, bd_rate, codec_curve
 from pccodec.evaluation.metrics import Reference, table_psnr
-from pccodec.model import store
-from pccodec.model.config import LATENT_LEVELS
+
+QUARTERS = (0.25, 0.5, 0.75)
+NONE = "0,0,0"
 
 
-def measure(cloud: Path, model: str | None = None) -> list[dict[str, Any]]:
-    """Rows of layer, bytes and D1 behind it, from ``G_3`` to the last layer before ``G_0``."""
-    points = io.read(cloud).points
-    loaded = store.load(model or store.DEFAULT)
-    k3, k2, k1 = (loaded.config.ranks[level] for level in LATENT_LEVELS)
+def measure(
+    points: np.ndarray, reference: Reference, setting: str, model: str | None
+) -> list[dict[str, Any]]:
+    """Rows of cut, bytes up to it and D1 there, from the end of ``G_3`` on; the whole stream is left out."""
+    k3, k2, k1 = (int(count) for count in setting.split(","))
     data = codec.encode(points, model=model, ranks=(k3, k2, k1))
-    reference = Reference(points)
     rows = []
-    for count, layer in enumerate(container.parse(data).layers, start=1):
-        if 1 <= layer.spec.level <= 3 or (layer.spec.kind == "R"):
-            quality = reference.compare(codec.decode(data, layers=count)).d1_psnr
-            rows.append(
-                {
-                    "cloud": cloud.stem,
-                    "layer": layer.spec.name,
-                    "bytes": layer.length,
-                    "d1_psnr": round(table_psnr(quality), 3),
-                }
-            )
+    for layer in container.parse(data).layers:
+        fine = layer.spec.level <= 2 and layer.spec.kind == "G"
+        if layer.spec.level > 3:
+            continue
+        for share in (*(QUARTERS if fine else ()), *((1.0,) if layer.spec.name != "G0" else ())):
+            size = layer.offset + round(share * layer.length)
+            quality = table_psnr(reference.compare(codec.decode(data[:size])).d1_psnr)
+            rows.append({"cut": layer.spec.name, "share": share, "bytes": size, "d1_psnr": round(quality, 3)})
     return rows
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the rows of all clouds and write them as JSON."""
-    parser = argparse.ArgumentParser(description="Gain and cost of each latent rank.")
+    """Print the BD-rates of all clouds and settings, and write them with their cuts as JSON."""
+    parser = argparse.ArgumentParser(description="What the latent ranks are worth.")
     parser.add_argument("clouds", nargs="+", type=Path)
+    parser.add_argument("--settings", nargs="+", default=["1,0,0", "4,2,1"], help="Ranks at strides 8, 4, 2.")
     parser.add_argument("--model")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    rows = []
+    found: list[dict[str, Any]] = []
     for cloud in options.clouds:
-        for row in measure(cloud, options.model):
-            print(f"{row['cloud']:20} {row['layer']:6} {row['bytes']:8} {row['d1_psnr']:8.2f}", flush=True)
-            rows.append(row)
+        points = io.read(cloud).points
+        reference = Reference(points)
+        base: list[dict[str, Any]] = []
+        for setting in [NONE, *options.settings]:
+            rows = measure(points, reference, setting, options.model)
+            base = base or rows
+            rate = bd_rate(
+                anchor_curve([row["bytes"] for row in base], [row["d1_psnr"] for row in base]),
+                codec_curve([row["bytes"] for row in rows], [row["d1_psnr"] for row in rows]),
+            )
+            print(f"{cloud.stem:20} {setting:8} {rate:8.2f} %", flush=True)
+            found.append({"cloud": cloud.stem, "ranks": setting, "bd_rate_d1": round(rate, 2), "cuts": rows})
+    for setting in options.settings:
+        rates = [row["bd_rate_d1"] for row in found if row["ranks"] == setting]
+        print(f"{'mean':20} {setting:8} {np.mean(rates):8.2f} %")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 
