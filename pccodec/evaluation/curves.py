@@ -176,7 +176,7 @@ def measure_curve(
     data = codec.encode(points)
     encode_seconds = time.process_time() - start
     layout = codec.layout(data)
-    reference = Reference(points, peak=_peak(points, layout))
+    reference = Reference(points, peak=peak_of_cloud(points, layout))
     cuts = plan_cuts(layout, inner_cuts)
     measured = []
     for done, cut in enumerate(cuts, start=1):
@@ -204,8 +204,11 @@ def measure_curve(
     return RdCurve(cloud, len(points), reference.peak, layout.model_id, encode_seconds, tuple(measured))
 
 
-def _peak(points: np.ndarray, layout: Layout) -> float:
-    """Integer clouds have the peak of their own bit depth, others that of the codec's voxel grid."""
+def peak_of_cloud(points: np.ndarray, layout: Layout) -> float:
+    """Peak of the PSNRs, in the unit of the points (n, 3).
+
+    Integer clouds have the peak of their own bit depth, others that of the codec's voxel grid.
+    """
     if (points == np.rint(points)).all():
         return peak_value(points)
     return peak_of_depth(layout.depth) * layout.voxel_size
