@@ -28,7 +28,7 @@ from pccodec.model.synthesis import CONDITION_UNIT, CONDITIONS, STREAM_BITS, STR
 from pccodec.sparse.conv import SparseConv
 from pccodec.sparse.integer import ACTIVATION_MAX, ACTIVATION_UNIT
 from pccodec.sparse.neighbors import KERNEL
-from pccodec.training.quantization import QuantConv, QuantLinear, export
+from pccodec.training.quantization import QuantConv, QuantLinear, export, rounds
 
 _STREAM_UNIT = float(1 << STREAM_BITS)
 
@@ -95,6 +95,8 @@ class _Steps(torch.autograd.Function):
 
 
 def _to_stream(x: Tensor) -> Tensor:
+    if not rounds():
+        return x.float()
     bound = STREAM_MAX / _STREAM_UNIT
     out: Tensor = _Steps.apply(x.float(), _STREAM_UNIT, -bound, bound)
     return out
@@ -123,6 +125,7 @@ class Activation(nn.Module):
         """Any shape and dtype in and out."""
         if self.watching:
             self.largest = max(self.largest, float(x.detach().max()))
+        if self.watching or not rounds():
             return torch.relu(x)
         out: Tensor = _Steps.apply(x, self.unit, 0.0, ACTIVATION_MAX / self.unit)
         return out

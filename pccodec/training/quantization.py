@@ -16,6 +16,8 @@ integer steps in 1.0 of the output. Both must be powers of two.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +30,23 @@ from pccodec.sparse.integer import ACTIVATION_MAX, ACTIVATION_UNIT, BIAS_BITS
 MAX_SHIFT = 9
 """Finest step of a weight is 2**-MAX_SHIFT: keeps the sums of wide layers below 2**24."""
 _WEIGHT_MAX = 127.0
+_rounds = True
+
+
+def rounds() -> bool:
+    """Whether weights and activations are rounded; only :func:`in_floats` turns it off."""
+    return _rounds
+
+
+@contextmanager
+def in_floats() -> Iterator[None]:
+    """Within it nothing is rounded or bounded: the network that rounding is measured against."""
+    global _rounds
+    _rounds = False
+    try:
+        yield
+    finally:
+        _rounds = True
 
 
 class _Round(torch.autograd.Function):
@@ -75,6 +94,8 @@ def weight_shift(weight: Tensor, dims: tuple[int, ...], gain: float) -> Tensor:
 
 def round_weight(weight: Tensor, dims: tuple[int, ...], gain: float) -> Tensor:
     """The weight as int8 times a power of two per output channel, straight through; same shape."""
+    if not _rounds:
+        return weight
     scale = torch.exp2(weight_shift(weight.detach(), dims, gain)) * gain
     out: Tensor = _Round.apply(weight, scale, _WEIGHT_MAX)
     return out
@@ -82,6 +103,8 @@ def round_weight(weight: Tensor, dims: tuple[int, ...], gain: float) -> Tensor:
 
 def round_bias(bias: Tensor, bias_gain: float) -> Tensor:
     """The bias on the integer network's grid of 1 / (bias_gain · 2**BIAS_BITS), straight through."""
+    if not _rounds:
+        return bias
     out: Tensor = _Round.apply(bias, bias_gain * 2**BIAS_BITS, math.inf)
     return out
 
