@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pccodec.errors import InputError
+from pccodec.errors import DependencyError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ def train_command(
     checkpoint and a log of one JSON row every 50 steps. The network of the geometry layers comes from
     an existing model; python -m pccodec.training.geometry trains a new one.
     """
+    if find_spec("torch") is None:
+        raise DependencyError("training needs the package torch: pip install 'pccodec[train]'")
     from pccodec.model import store
     from pccodec.training.config import TrainConfig
     from pccodec.training.loop import Trainer
@@ -51,9 +54,9 @@ def train_command(
     if resume and not checkpoint.exists():
         raise InputError(f"there is no {checkpoint} to resume from")
     settings = TrainConfig.load(config) if config else TrainConfig()
-    known = store.load(geometry or store.DEFAULT).tensors if output else {}
+    known = store.load(geometry or store.DEFAULT)
     blocks, held_out = _blocks(data, cache, settings.blocks, settings.seed, settings.threads)
-    trainer = Trainer(settings, blocks, held_out, run)
+    trainer = Trainer(settings, blocks, held_out, run, known.geometry)
     if resume:
         trainer.restore(checkpoint)
     _run(trainer)
@@ -61,7 +64,7 @@ def train_command(
         from pccodec.training.release import release
 
         counted = (blocks[index] for index in range(min(CALIBRATION_BLOCKS, len(blocks))))
-        made = release(checkpoint, known, counted, output)
+        made = release(checkpoint, known.tensors, counted, output)
         logger.info("model %s written, id %s", output, made.hex())
 
 

@@ -132,9 +132,11 @@ class Activation(nn.Module):
 
     def fit(self) -> None:
         """Take the finest step with which the largest input seen while ``watching`` still fits."""
+        if not self.watching or not self.largest:
+            return
         bits = math.floor(math.log2(ACTIVATION_MAX / max(self.largest, 1e-3)))
         self.bits.fill_(max(0, min(STREAM_BITS - 1, bits)))
-        self.watching = False
+        self.watching, self.largest = False, 0.0
 
 
 def _into(layer: QuantLinear | QuantConv, unit_in: float, unit_out: float) -> QuantLinear | QuantConv:
@@ -348,7 +350,7 @@ class Autoencoder(nn.Module):
         """From now to :meth:`fit`, pass activations unrounded and remember the largest."""
         for module in self.modules():
             if isinstance(module, Activation):
-                module.watching, module.largest = True, 0.0
+                module.watching = True
 
     def fit(self) -> None:
         """Set the steps of all activations by what passed since :meth:`watch`."""

@@ -24,6 +24,7 @@ class TrainConfig:
         batch_blocks, batch_voxels: blocks a step, and the voxels they may have together.
         learning_rate: peak of the schedule: linear warm-up, then a cosine down to 2 %.
         warmup_steps: of the learning rate.
+        float_steps: until this step activations are not rounded; then their steps are set for good.
         noise_steps: until this step latents are quantized by noise, then by rounding.
         rate_ramp: steps at which the rate weight starts to rise and reaches its full value.
         rate_start: the factor on the rate weight before the ramp.
@@ -40,6 +41,7 @@ class TrainConfig:
     batch_voxels: int = 75_000
     learning_rate: float = 2e-3
     warmup_steps: int = 100
+    float_steps: int = 500
     noise_steps: int = 800
     rate_ramp: tuple[int, int] = (300, 3000)
     rate_start: float = 0.05

@@ -135,6 +135,10 @@ class Trainer:
         """One training step; returns what is logged."""
         begin = time.perf_counter()
         config = self.config
+        if self.steps < config.float_steps:
+            self.model.watch()
+        elif self.steps == config.float_steps:
+            self.model.fit()
         batch = draw_batch(self.cache, config.batch_blocks, config.batch_voxels, rng)
         state = self.states.draw(config.model.ranks, rng)
         for group in self.optimizer.param_groups:
