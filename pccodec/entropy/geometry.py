@@ -64,8 +64,9 @@ class LevelContext:
         """The level as a whole in integers 0…127, int64 (STATISTICS,), for the network."""
         level, count = self.level, len(self.neighbors)
         present = self.neighbors < count
-        degree = present.sum(axis=1)
-        faces = int(present[:, _FACES].sum())
+        # The default integer has 32 bits on some machines.
+        degree = present.sum(axis=1, dtype=np.int64)
+        faces = int(present[:, _FACES].sum(dtype=np.int64))
         values = [
             64 * (level == 0),
             64 * (level == 1),

@@ -3,8 +3,8 @@
 Each cloud is encoded under every setting below, with the default ranks and with all ranks of the
 model, and each distinct stream is decoded under every setting: whole, at the end of each layer and
 at cuts within layers. The SHA-256 sums of the decoded coordinates must agree. The settings change
-what floats depend on: the number of threads, the instructions that OpenBLAS, numpy and the C
-library use. Each of them is a process of its own, with another seed of Python's hashes.
+what floats depend on: the number of threads, and the instructions that OpenBLAS, numpy and the C
+library use. Each setting has processes of its own, with its own seed of Python's hashes.
 
 Streams may differ between settings only where ranks were sent: the analysis transform, which
 chooses the ranks' symbols, computes in floats. Then all of these streams are decoded everywhere.
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,9 @@ _CHILD = "from pccodec.evaluation.exactness import child; child()"
 Sums = dict[str, dict[str, str]]
 """SHA-256 sums in hexadecimal, by stream and cut."""
 
+Made = dict[str, dict[str, str]]
+"""Ids of the streams that were made, by cloud and ranks."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -80,14 +84,14 @@ class Outcome:
         setting: the setting.
         runtime: what its process ran with: OpenBLAS's core, numpy's SIMD extensions, threads, a digest
             of exponentials, whether torch was loaded.
-        made: id of the stream by cloud and ranks, as ``cloud, ranks R``.
+        made: the streams that were encoded.
         sums: of everything that was decoded.
         error: the first difference, or why there is no result; None if all agrees.
     """
 
     setting: Setting
     runtime: dict[str, Any] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
+    made: Made = field(default_factory=dict)
     sums: Sums = field(default_factory=dict)
     error: str | None = None
 
@@ -104,11 +108,11 @@ def all_settings() -> list[Setting]:
         Setting("1 thread"),
         Setting("2 threads", dict.fromkeys(_THREADS, "2")),
         *(
-            Setting(f"OpenBLAS for {core}", {"OPENBLAS_CORETYPE": core})
+            Setting(f"OpenBLAS {core}", {"OPENBLAS_CORETYPE": core})
             for core in (ARM_CORES if arm else X86_CORES)
         ),
         Setting("numpy without SIMD", {"NPY_DISABLE_CPU_FEATURES": " ".join(found)}),
-        Setting("C library without FMA", {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4"}),
+        Setting("libm without FMA", {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4"}),
         Setting("torch: AVX2", {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
         Setting("torch: SSE4.1", {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),
     ]
@@ -185,12 +189,21 @@ def _streams(outcomes: Sequence[Outcome], folder: Path) -> list[dict[str, Any]]:
     streams = []
     for file in sorted(folder.glob("*.pcc")):
         data = file.read_bytes()
-        makers = [(made, o.setting.name) for o in outcomes for made, id in o.made.items() if id == file.stem]
+        makers = [
+            (cloud, option, outcome.setting.name)
+            for outcome in outcomes
+            for cloud, made in outcome.made.items()
+            for option, id in made.items()
+            if id == file.stem
+        ]
+        if not makers:
+            continue  # of a process that died later
         streams.append(
             {
                 "id": file.stem,
-                "of": sorted({made for made, _ in makers}),
-                "made_under": list(dict.fromkeys(name for _, name in makers)),
+                "cloud": makers[0][0],
+                "option": sorted({option for _, option, _ in makers}),
+                "made_under": list(dict.fromkeys(name for _, _, name in makers)),
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "bytes": len(data),
                 "ranks": list(container.parse(data).header.ranks),
@@ -207,15 +220,19 @@ def _compare(
     expected: Sums = {stream["id"]: dict(stream["sums"]) for stream in streams}
     for stream in streams:
         # What a whole stream gives back is known without decoding.
-        grid, codes, _ = voxelize(clouds[stream["of"][0].split(",")[0]])
+        grid, codes, _ = voxelize(clouds[stream["cloud"]])
         expected[stream["id"]][WHOLE] = checksum(grid.points(codes))
-    exact = {of: stream["id"] for stream in streams if not any(stream["ranks"]) for of in stream["of"]}
     for outcome in outcomes:
-        for of, made in outcome.made.items():
-            stream = next(stream for stream in streams if stream["id"] == made)
-            if not any(stream["ranks"]) and exact[of] != made:
-                outcome.error = outcome.error or f"stream {made} of {of} has no ranks and is not {exact[of]}"
         outcome.error = outcome.error or first_difference(outcome.sums, expected)
+    without_ranks: dict[str, str] = {}
+    for stream in streams:
+        if not any(stream["ranks"]):
+            other = without_ranks.setdefault(stream["cloud"], stream["id"])
+            for outcome in outcomes:
+                if other != stream["id"] and outcome.setting.name in stream["made_under"]:
+                    outcome.error = (
+                        outcome.error or f"streams {other}, {stream['id']} have no ranks and differ"
+                    )
 
 
 def _run(outcome: Outcome, task: str, folder: Path) -> dict[str, Any]:
@@ -224,8 +241,8 @@ def _run(outcome: Outcome, task: str, folder: Path) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name not in _CONTROLLED}
     environment |= dict.fromkeys(_THREADS, "1")
     environment |= {
-        # A name's hash decides the order of sets.
-        "PYTHONHASHSEED": str(len(outcome.setting.name)),
+        # The order of a set follows from the hashes of its entries.
+        "PYTHONHASHSEED": str(zlib.crc32(outcome.setting.name.encode())),
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
         # OpenBLAS then says on the standard error stream which core it computes for.
         "OPENBLAS_VERBOSE": "2",
@@ -250,17 +267,17 @@ def child() -> None:
     print(json.dumps({**document, "runtime": _runtime()}))
 
 
-def _encode(folder: Path) -> dict[str, str]:
+def _encode(folder: Path) -> Made:
     config = store.load().config
     k3, k2, k1 = (config.ranks[level] for level in LATENT_LEVELS)
-    made = {}
+    made: Made = {}
     for file in sorted(folder.glob("*.npy")):
-        points = np.load(file)
+        points, made[file.stem] = np.load(file), {}
         for name, ranks in (("default", None), (f"{k3},{k2},{k1}", (k3, k2, k1))):
             data = codec.encode(points, ranks=ranks)
             id = hashlib.sha256(data).hexdigest()[:12]
             (folder / f"{id}.pcc").write_bytes(data)
-            made[f"{file.stem}, ranks {name}"] = id
+            made[file.stem][name] = id
     return made
 
 
@@ -302,19 +319,18 @@ def _cpu() -> str:
 def _print(outcomes: Sequence[Outcome], streams: Sequence[dict[str, Any]], console: Console) -> None:
     table = Table(title="Decoding under each setting", box=box.SIMPLE_HEAD)
     for title in ("setting", "effect", "decoded", "result"):
-        table.add_column(title, justify="right" if title == "decoded" else "left", overflow="fold")
+        table.add_column(title, justify="right" if title == "decoded" else "left", no_wrap=title == "setting")
     first = outcomes[0]
     for outcome in outcomes:
         changed = first.runtime if outcome is first else outcome.effect(first)
-        effect = ", ".join(f"{name} {value}" for name, value in changed.items()) or "none here"
+        effect = ", ".join(f"{name} {value}" for name, value in changed.items() if value) or "none here"
         count = sum(map(len, outcome.sums.values()))
         table.add_row(outcome.setting.name, effect, str(count), outcome.error or "OK")
     console.print(table)
     for stream in streams:
-        made = f"made under {len(stream['made_under'])} of {len(outcomes)} settings"
-        whole = stream["sums"].get(WHOLE, "nothing")
         console.print(
-            f"{stream['id']}  {' = '.join(stream['of'])}: {stream['bytes']} bytes, {made}, voxels {whole[:12]}"
+            f"Stream {stream['id']}: {stream['cloud']}, ranks {' and '.join(stream['option'])}, "
+            f"{stream['bytes']} bytes, made under {len(stream['made_under'])} of {len(outcomes)} settings"
         )
 
 
@@ -325,6 +341,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write settings, streams and sums to this file")
     options = parser.parse_args(arguments)
     started = time.monotonic()
+    if len({cloud.stem for cloud in options.clouds}) < len(options.clouds):
+        parser.error("two clouds have the same name")
     try:
         clouds = {cloud.stem: io.read(cloud).points for cloud in options.clouds}
     except PccodecError as error:

@@ -73,7 +73,7 @@ def conditions(counts: Mapping[int, int], level: int, exact: bool) -> np.ndarray
     """
     pairs = [(level, level + 1), (level - 1, level), (level - 2, level - 1)]
     growth = [_growth(counts.get(fine, 0), counts.get(coarse, 0)) for fine, coarse in pairs]
-    return np.array([*growth, 0 if exact else CONDITION_UNIT])
+    return np.array([*growth, 0 if exact else CONDITION_UNIT], dtype=np.int64)
 
 
 @dataclass(frozen=True)

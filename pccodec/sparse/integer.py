@@ -52,14 +52,19 @@ class ExactSum:
     """
 
     def __init__(self, name: str, parts: list[tuple[np.ndarray, np.ndarray, int]], bias: np.ndarray) -> None:
-        scaled = [weight * np.exp2(-shift.astype(np.float64)) for weight, shift, _ in parts]
+        # Scaled by ldexp, which is exact; exp2 need not be.
+        shifts = [shift.astype(np.int32) for _, shift, _ in parts]
+        scaled = [
+            np.ldexp(weight.astype(np.float64), -shift)
+            for (weight, _, _), shift in zip(parts, shifts, strict=True)
+        ]
         # One bit more than the bias has: the half that rounding adds.
-        fraction = np.max([shift.astype(np.float64) for _, shift, _ in parts], axis=0).clip(BIAS_BITS)
+        fraction = np.max(shifts, axis=0).clip(BIAS_BITS)
         offset = bias * 2.0**-BIAS_BITS
         bound = np.abs(offset) + 0.5
         for weight, (_, _, largest) in zip(scaled, parts, strict=True):
             bound = bound + np.abs(weight).sum(axis=0) * largest
-        require(name, bool((bound * np.exp2(fraction) < _EXACT).all()))
+        require(name, bool((np.ldexp(bound, fraction) < _EXACT).all()))
         self.weights = [weight.astype(np.float32) for weight in scaled]
         self.offset = (offset + 0.5).astype(np.float32)
 
