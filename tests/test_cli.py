@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from pccodec import __version__, container, io
+from pccodec import __version__, codec, container, io
 from pccodec.cli import main
 from pccodec.errors import DependencyError, ModelError, PccodecError
+from pccodec.evaluation.metrics import Reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -163,6 +164,8 @@ def test_quiet_says_nothing() -> None:
         (["truncate", "-"], "Missing option"),
         (["nonsense"], "No such command"),
         (["encode", "a.ply", "-o", "b", "--layers", "1", "--target-bpp", "1"], "give only one"),
+        (["encode", "a.ply", "-o", "b", "--layers", "1", "--target-psnr", "60"], "give only one"),
+        (["encode", "a.ply", "-o", "b", "--target-psnr", "nan"], "no quality"),
         (["encode", "a.ply", "-o", "b", "--ranks", "1,2"], "neither auto nor"),
         (["encode", "a.ply", "-o", "b", "--ranks", "1,2,-1"], "negative"),
         (["decode", "a.pcc", "-o", "b.ply", "--layers", "1", "--max-bytes", "100"], "give only one"),
@@ -246,6 +249,46 @@ def test_encode_targets(cloud: Path, stream: Path, points: np.ndarray, tmp_path:
     assert path.read_bytes() == whole[: int(0.75 * len(points) / 8)]
     assert run("encode", cloud, "-o", path, "--layers", 3).exit_code == 0
     assert path.read_bytes() == container.truncate(whole, layers=3)
+
+
+@pytest.mark.parametrize("bpp", [0.43, 0.75, 0.93])
+def test_encode_hits_a_rate_from_below(
+    bpp: float, cloud: Path, stream: Path, points: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "rate.pcc"
+    assert 8 * stream.stat().st_size / len(points) > bpp
+    assert run("encode", cloud, "-o", path, "--target-bpp", bpp).exit_code == 0
+    assert 0.98 * bpp <= 8 * path.stat().st_size / len(points) <= bpp
+
+
+def test_encode_hits_a_quality(cloud: Path, stream: Path, points: np.ndarray, tmp_path: Path) -> None:
+    path, whole = tmp_path / "quality.pcc", stream.read_bytes()
+    reference = Reference(points)
+
+    def quality(size: int) -> float:
+        return reference.compare(codec.decode(whole[:size])).d1_psnr
+
+    result = run("encode", cloud, "-o", path, "--target-psnr", 70)
+    assert result.exit_code == 0, result.output
+    size = path.stat().st_size
+    assert path.read_bytes() == whole[:size]
+    assert quality(size) >= 70 and (quality(size) <= 70.1 or quality(size - 1) < 70)
+    assert f"{quality(size):.2f} dB D1 PSNR" in result.stderr
+
+
+def test_encode_to_a_quality_beyond_all_cuts_is_whole(cloud: Path, stream: Path, tmp_path: Path) -> None:
+    path = tmp_path / "all.pcc"
+    result = run("encode", cloud, "-o", path, "--target-psnr", "inf")
+    assert result.exit_code == 0 and "lossless" in result.stderr
+    assert path.read_bytes() == stream.read_bytes()
+
+
+def test_encode_says_that_a_quality_is_out_of_reach(tmp_path: Path) -> None:
+    io.write(tmp_path / "float.npy", np.random.default_rng(1).uniform(0, 1, (300, 3)))
+    arguments = ("encode", tmp_path / "float.npy", "-o", tmp_path / "float.pcc", "--voxel-size", 0.05)
+    result = run(*arguments, "--target-psnr", 200)
+    assert result.exit_code == 0
+    assert "200 dB cannot be reached" in result.stderr and "dB D1 PSNR" in result.stderr
 
 
 def test_encode_without_ranks(cloud: Path, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ class Prefix:
 def smallest_prefix(data: bytes, points: np.ndarray, d1_psnr: float, codec: EmbeddedCodec) -> Prefix:
     """The smallest prefix, at least the first layer, that reaches a D1 PSNR, or the whole stream.
 
-    What is found reaches the target by less than ``TOLERANCE``, or one byte less does not reach
-    it, or it is the first layer. Quality is taken to rise with the bytes; where it dips, a
-    smaller prefix may reach the target too.
+    What is found exceeds the target by no more than ``TOLERANCE``, unless quality jumps there:
+    then one byte less does not reach it. Quality is taken to rise with the bytes; where it
+    dips, a smaller prefix may reach the target too.
 
     Args:
         data: a whole stream.
@@ -60,17 +60,23 @@ def smallest_prefix(data: bytes, points: np.ndarray, d1_psnr: float, codec: Embe
         return measured[size]
 
     low, high = _crossing_layer(layout.ends, error, wanted)
-    # Inside a layer the squared error falls nearly in proportion to the bytes; aim at half the tolerance.
+    # Inside a layer the squared error falls nearly in proportion to the bytes: regula falsi, aimed at
+    # half the tolerance. An end of the bracket that stays a second time counts half (Illinois rule).
     aim = wanted * 10 ** (-TOLERANCE / 20)
     least = wanted * 10 ** (-TOLERANCE / 10)
-    while high - low > 1 and least > error(high):
-        share = (error(low) - aim) / (error(low) - error(high))
-        share = min(max(share, _MARGIN), 1 - _MARGIN)
+    above, below = error(low) - aim, aim - error(high)
+    stays = 0
+    while high - low > 1 and error(high) < least:
+        share = min(max(above / (above + below), _MARGIN), 1 - _MARGIN)
         middle = min(max(low + round(share * (high - low)), low + 1), high - 1)
         if error(middle) <= wanted:
-            high = middle
+            high, below = middle, max(aim - error(middle), 0)
+            above /= 2 if stays == low else 1
+            stays = low
         else:
-            low = middle
+            low, above = middle, error(middle) - aim
+            below /= 2 if stays == high else 1
+            stays = high
     return Prefix(high, psnr(error(high), reference.peak), len(measured))
 
 
