@@ -52,6 +52,8 @@ def test_directory_with_all_outputs(clouds: Path, tmp_path: Path) -> None:
     for comparison in document["comparisons"] + document["means"]:
         assert comparison["bd_rate_d1"] == pytest.approx(0, abs=0.01)
         assert comparison["lossless_rate"] == pytest.approx(0, abs=0.01)
+    command = "pccodec eval CLOUDS --anchors own.csv --group 'first=*_a,none' --cuts 3"
+    assert document["command"] == command
     assert matplotlib.image.imread(plot).ndim == 3
     for text in ("slope_a", "slope_b", "mean of 2", "first of 1", "lossless", "0.000 dB"):
         assert text in result.stdout

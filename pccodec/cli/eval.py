@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -118,8 +119,13 @@ def eval_command(
     curves = _measure(paths, Pccodec(voxel_size=voxel_size, bits=bits, model=model), cuts, jobs)
     comparisons = [result for curve in curves for result in compare(curve, anchors)]
     means = group_means(comparisons, {"mean": ("*",), **dict(groups)})
+    command = _command(
+        [("anchors", table.name) for table in tables]
+        + [("group", f"{name}={','.join(patterns)}") for name, patterns in groups]
+        + [("cuts", cuts), ("voxel-size", voxel_size), ("bits", bits), ("model", model and Path(model).name)]
+    )
     if json_path:
-        _write_text(json_path, to_json(curves, comparisons, means, __version__))
+        _write_text(json_path, to_json(curves, comparisons, means, __version__, command))
     if csv_path:
         _write_text(csv_path, to_csv(curves))
     if plot_path:
@@ -127,6 +133,12 @@ def eval_command(
 
         plot_curves(curves, anchors, plot_path, plot_metric)
     _print_tables(curves, comparisons, means)
+
+
+def _command(options: Sequence[tuple[str, str | float | None]]) -> str:
+    """The command in print, for reports: folders, which differ from machine to machine, are left out."""
+    words = [word for name, value in options if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["pccodec", "eval", "CLOUDS", *words])
 
 
 def _cloud_files(clouds: Sequence[Path]) -> list[Path]:

@@ -21,11 +21,18 @@ class AnchorPoint:
     Attributes:
         bpp: bits per input point.
         d1_psnr, d2_psnr: decibel; 99.99 for lossless, NaN where the table has none.
+        encode_seconds, decode_seconds: NaN where the table has none.
+        is_wall_time: these are seconds of the clock rather than of the processor.
+        peak_mb: most memory that the codec held, MB; NaN where the table has none.
     """
 
     bpp: float
     d1_psnr: float
     d2_psnr: float
+    encode_seconds: float = math.nan
+    decode_seconds: float = math.nan
+    is_wall_time: bool = False
+    peak_mb: float = math.nan
 
     @property
     def is_lossless(self) -> bool:
@@ -40,7 +47,9 @@ Anchors = dict[str, dict[str, list[AnchorPoint]]]
 def read_anchors(paths: Iterable[Path]) -> Anchors:
     """Anchor points of CSV tables with at least the columns cloud, codec, bpp, d1_psnr and d2_psnr.
 
-    Further columns are ignored. Tables that ``pccodec eval --csv`` wrote are anchors too.
+    The columns enc_cpu_s and dec_cpu_s, or else enc_s and dec_s (of the clock), and peak_rss_mb
+    are read where they are there, further ones ignored. Tables that ``pccodec eval --csv`` wrote
+    are anchors too.
 
     Raises:
         InputError: a table cannot be read, lacks a column or has a cell that is no number.
@@ -59,8 +68,14 @@ def _read_table(rows: csv.DictReader[str], anchors: Anchors) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise ValueError(f"lacks the column {', '.join(missing)}")
+    is_wall_time = "enc_cpu_s" not in (rows.fieldnames or ())
+    encode, decode = ("enc_s", "dec_s") if is_wall_time else ("enc_cpu_s", "dec_cpu_s")
     for row in rows:
-        point = AnchorPoint(*(_number(row[name], rows.line_num) for name in REQUIRED_COLUMNS[2:]))
+        bpp, d1_psnr, d2_psnr, encode_seconds, decode_seconds, peak_mb = (
+            _number(row.get(name), rows.line_num)
+            for name in (*REQUIRED_COLUMNS[2:], encode, decode, "peak_rss_mb")
+        )
+        point = AnchorPoint(bpp, d1_psnr, d2_psnr, encode_seconds, decode_seconds, is_wall_time, peak_mb)
         if not 0 < point.bpp < math.inf:
             raise ValueError(f"line {rows.line_num}: a rate must be positive")
         anchors.setdefault(row["cloud"], {}).setdefault(row["codec"], []).append(point)

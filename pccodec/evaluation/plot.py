@@ -54,6 +54,11 @@ _LOWEST_PSNR = 45.0
 """Below this a cloud is a few coarse blocks and no codec is of interest."""
 
 
+def display_name(codec: str) -> str:
+    """Name in print of a codec of an anchor table."""
+    return _DISPLAY_NAMES.get(codec, codec)
+
+
 def plot_curves(curves: Sequence[RdCurve], anchors: Anchors, path: Path, metric: Metric = "d1") -> None:
     """Draw the curves beside their anchors to a file; the suffix chooses PNG, PDF or SVG.
 
@@ -188,7 +193,7 @@ def _legend(styles: dict[str, tuple[str, str]]) -> list[Line2D]:
     own = Line2D([], [], color=_CODEC_COLOUR, linewidth=1.6, marker="o", markersize=4)
     own.set_label(f"{CODEC_NAME} (one file)")
     others = [
-        Line2D([], [], label=f"{_DISPLAY_NAMES.get(codec, codec)} (a file each)", **_marks(*style))
+        Line2D([], [], label=f"{display_name(codec)} (a file each)", **_marks(*style))
         for codec, style in styles.items()
     ]
     return [own, *others]

@@ -9,13 +9,14 @@ import json
 import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pccodec.errors import InputError
 from pccodec.evaluation.anchors import AnchorPoint, Anchors
 from pccodec.evaluation.bdrate import anchor_curve, bd_psnr, bd_rate, codec_curve
-from pccodec.evaluation.curves import RdCurve
+from pccodec.evaluation.curves import RdCurve, RdPoint
 from pccodec.evaluation.metrics import table_psnr
 
 CODEC_NAME = "pccodec"
@@ -46,6 +47,27 @@ class Comparison:
 
 
 _VALUES = ("bd_rate_d1", "bd_psnr_d1", "bd_rate_d2", "bd_psnr_d2", "lossless_rate")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``to_json`` wrote.
+
+    Attributes:
+        version: the codec's version.
+        commit: commit of its source; None if unknown.
+        command: the command that measured; None in files that do not name it.
+        curves: one a cloud.
+        comparisons: of single clouds.
+        means: of groups of clouds, and how many clouds each covers.
+    """
+
+    version: str
+    commit: str | None
+    command: str | None
+    curves: tuple[RdCurve, ...]
+    comparisons: tuple[Comparison, ...]
+    means: tuple[tuple[Comparison, int], ...]
 
 
 def compare(curve: RdCurve, anchors: Anchors) -> list[Comparison]:
@@ -82,8 +104,9 @@ def to_json(
     comparisons: Sequence[Comparison],
     means: Sequence[tuple[Comparison, int]],
     version: str,
+    command: str | None = None,
 ) -> str:
-    """Everything measured, with the codec's version and the commit of its source if known.
+    """Everything measured, with the codec's version, the command, and the commit of the source if known.
 
     Lossless PSNRs are 99.99, values that do not exist null.
     """
@@ -91,6 +114,7 @@ def to_json(
         "codec": CODEC_NAME,
         "version": version,
         "commit": source_commit(),
+        "command": command,
         "clouds": [
             {**_plain(asdict(curve)), "is_lossless": curve.is_lossless, "largest_drop": curve.largest_drop}
             for curve in curves
@@ -99,6 +123,31 @@ def to_json(
         "means": [{"clouds": count, **_plain(asdict(mean))} for mean, count in means],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Report:
+    """The report that ``to_json`` wrote; fields that are unknown here are ignored.
+
+    Raises:
+        InputError: the text is no such report.
+    """
+    try:
+        document = json.loads(text)
+        curves = []
+        for cloud in document["clouds"]:
+            cuts = tuple(_record(RdPoint, {**cut, **_infinite(cut)}) for cut in cloud["cuts"])
+            curves.append(_record(RdCurve, {**cloud, "cuts": cuts}))
+        means = [(_record(Comparison, mean), int(mean["clouds"])) for mean in document["means"]]
+        return Report(
+            version=document["version"],
+            commit=document.get("commit"),
+            command=document.get("command"),
+            curves=tuple(curves),
+            comparisons=tuple(_record(Comparison, row) for row in document["comparisons"]),
+            means=tuple(means),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"this is no report of pccodec eval: {error!r}") from error
 
 
 def to_csv(curves: Sequence[RdCurve]) -> str:
@@ -155,6 +204,20 @@ def _compare_with(curve: RdCurve, codec: str, points: Sequence[AnchorPoint]) -> 
     lossless = min((p.bpp for p in points if p.is_lossless), default=math.nan)
     whole = curve.cuts[-1].bpp if curve.is_lossless else math.nan
     return Comparison(curve.cloud, codec, *d1, *d2, lossless_rate=100 * (whole / lossless - 1))
+
+
+_Record = TypeVar("_Record", RdCurve, RdPoint, Comparison)
+
+
+def _record(kind: type[_Record], row: Mapping[str, Any]) -> _Record:
+    """A dataclass from its fields in a row; null is NaN."""
+    values: dict[str, Any] = {f.name: math.nan if row[f.name] is None else row[f.name] for f in fields(kind)}
+    return kind(**values)
+
+
+def _infinite(cut: Mapping[str, Any]) -> dict[str, float]:
+    """PSNRs of a cut, infinite where tables have ``LOSSLESS_PSNR`` for an error of zero."""
+    return {f"{d}_psnr": math.inf if cut[f"{d}_mse"] == 0 else cut[f"{d}_psnr"] for d in ("d1", "d2")}
 
 
 def _mean(values: Sequence[float]) -> float:
