@@ -201,6 +201,15 @@ def test_csv_report_is_an_anchor_table(curve: RdCurve, tmp_path: Path) -> None:
     assert points[-1].is_lossless
 
 
+def test_times_and_memory_of_anchors(tmp_path: Path) -> None:
+    columns = "cloud,codec,bpp,d1_psnr,d2_psnr"
+    (tmp_path / "cpu.csv").write_text(f"{columns},enc_cpu_s,dec_cpu_s,peak_rss_mb\nball,x,1,60,61,2,3,450\n")
+    (tmp_path / "clock.csv").write_text(f"{columns},enc_s,dec_s\nball,y,1,60,61,4,\n")
+    anchors = read_anchors([tmp_path / "cpu.csv", tmp_path / "clock.csv"])["ball"]
+    assert anchors["x"] == [AnchorPoint(1, 60, 61, 2, 3, is_wall_time=False, peak_mb=450)]
+    assert anchors["y"] == [AnchorPoint(1, 60, 61, 4, math.nan, is_wall_time=True)]
+
+
 def test_anchor_tables_merge(tmp_path: Path) -> None:
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     first.write_text("cloud,codec,bpp,d1_psnr,d2_psnr\nball,x,0.5,60,\nball,x,1,99.99,99.99\n")

@@ -68,7 +68,8 @@ def _read_table(rows: csv.DictReader[str], anchors: Anchors) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise ValueError(f"lacks the column {', '.join(missing)}")
-    is_wall_time = "enc_cpu_s" not in (rows.fieldnames or ())
+    columns = rows.fieldnames or ()
+    is_wall_time = "enc_s" in columns and "enc_cpu_s" not in columns
     encode, decode = ("enc_s", "dec_s") if is_wall_time else ("enc_cpu_s", "dec_cpu_s")
     for row in rows:
         bpp, d1_psnr, d2_psnr, encode_seconds, decode_seconds, peak_mb = (
