@@ -12,23 +12,33 @@ from pccodec.voxels.octree import POPCOUNT, unpack
 
 def _logits(seed: int, nodes: int) -> np.ndarray:
     # Few values, so that many are equal.
-    return np.random.default_rng(seed).integers(-9, 10, (nodes, 8)).astype(np.int32)
+    return 64 * np.random.default_rng(seed).integers(-9, 10, (nodes, 8)).astype(np.int32)
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 400))
-def test_keeps_the_count_and_the_most_probable(seed: int, nodes: int, count: int) -> None:
+def test_keeps_the_count_and_a_child_of_each_node(seed: int, nodes: int, count: int) -> None:
     logits = _logits(seed, nodes)
-    chosen = unpack(select_children(logits, count, None, every_node=False))
-    assert chosen.sum() == min(max(count, 1), 8 * nodes)
-    if 0 < chosen.sum() < 8 * nodes:
-        assert logits[chosen].min() >= logits[~chosen].max()
-
-
-@given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 400))
-def test_exact_nodes_have_a_child(seed: int, nodes: int, count: int) -> None:
-    occupancy = select_children(_logits(seed, nodes), count, None, every_node=True)
+    occupancy = select_children(logits, count, None)
     assert (occupancy != 0).all()
     assert POPCOUNT[occupancy].sum() == min(max(count, nodes), 8 * nodes)
+    best = unpack(occupancy)[np.arange(nodes), logits.argmax(axis=1)]
+    assert best.all()
+
+
+@given(st.integers(0, 1000), st.integers(2, 40))
+def test_children_of_a_node_are_its_most_probable(seed: int, nodes: int) -> None:
+    logits = _logits(seed, nodes)
+    chosen = unpack(select_children(logits, 4 * nodes, None))
+    for row, kept in zip(logits, chosen, strict=True):
+        assert kept.all() or row[kept].min() >= row[~kept].max()
+
+
+def test_an_uncertain_node_keeps_its_share() -> None:
+    """Four sure children here and four times a half there: both surfaces stay closed."""
+    logits = np.array([[900] * 4 + [-900] * 4, [-128] * 8, [900] * 4 + [-900] * 4])
+    expected = 8 / (1 + np.e)
+    kept = POPCOUNT[select_children(logits, 10, None)]
+    assert kept.tolist() == [4, round(expected), 4]
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 8))
@@ -38,7 +48,7 @@ def test_known_children_are_kept_as_they_are(seed: int, nodes: int, octants: int
     known = np.full(nodes, (1 << octants) - 1, dtype=np.uint8)
     partial = Partial(truth & known, known, _logits(seed + 1, nodes))
     count = int(POPCOUNT[truth].sum())
-    chosen = select_children(_logits(seed, nodes), count, partial, every_node=True)
+    chosen = select_children(_logits(seed, nodes), count, partial)
     assert ((chosen & known) == partial.occupancy).all()
     assert (chosen != 0).all() or octants == 8
     if octants == 8:

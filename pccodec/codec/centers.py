@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pccodec.entropy.calibration import PRECISION, PROBABILITY
-from pccodec.model.occupancy import LOGIT_MAX
+from pccodec.model.probability import PRECISION, probability
 from pccodec.model.upsampling import Partial
 from pccodec.voxels import octree
 
@@ -38,8 +37,7 @@ def node_centers(codes: np.ndarray, level: int, partial: Partial | None) -> np.n
     """
     if partial is None:
         return _centers(codes, level)
-    chance = PROBABILITY[np.clip(partial.expected, -LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX]
-    to_come = np.where(octree.unpack(partial.known), 0, chance).sum(axis=1)
+    to_come = np.where(octree.unpack(partial.known), 0, probability(partial.expected)).sum(axis=1)
     # More likely than not a child is still to come.
     open_ = (partial.occupancy == 0) | (2 * to_come >= 1 << PRECISION)
     children = octree.expand(codes, partial.occupancy)

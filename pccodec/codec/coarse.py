@@ -25,7 +25,6 @@ def down_to_synthesis(known: Known, network: OccupancyNetwork) -> Known:
             count=counts.get(level),
             most=most_nodes(known.budget, known.counts, level),
             partial=partial,
-            every_node=level == known.finest - 1,
         )
         codes, neighbors = octree.expand(codes, occupancy), child_map(neighbors, occupancy)
         counts[level], partial = len(codes), None

@@ -98,6 +98,8 @@ def _decode_layers(stream: Stream, model: Model, strict: bool) -> _State:
     """Decode layer after layer until the bytes end or damage shows."""
     state = _State.begin(stream.header)
     for layer in stream.layers:
+        if not (layer.complete or layer.data):
+            break
         try:
             if layer.spec.kind == "G":
                 _geometry_layer(state, layer, stream.header, model)

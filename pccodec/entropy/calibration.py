@@ -24,11 +24,11 @@ import numpy as np
 
 from pccodec.entropy.contexts import SIZES
 from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
+from pccodec.model.probability import PRECISION, PROBABILITY
 
 MAX_BLOCK = 1024
 """Most bits between two updates; their sums fit the fields below."""
 
-PRECISION = 16
 _ONE = float(1 << PRECISION)
 _PRIOR = 3 * 65536
 _CORRECTION_MAX = 1023
@@ -60,19 +60,12 @@ _CURVATURE_SHIFT = 2.0**-20
 _LOG_BITS = 11
 
 
-def _probability_table() -> np.ndarray:
-    """P(1) · 2**16, int64, for logits -LOGIT_MAX…LOGIT_MAX."""
-    logits = np.arange(-LOGIT_MAX, LOGIT_MAX + 1) / LOGIT_UNIT
-    return np.clip(np.rint(_ONE / (1.0 + np.exp(-logits))), 1, 65535).astype(np.int64)
-
-
 def _log_table() -> np.ndarray:
     """Natural logarithm, int64 in 2**-10 nats, of the mantissas 0.5 … 1 in steps of 2**-12."""
     steps = np.arange(1 << _LOG_BITS) + 0.5
     return np.rint(1024 * np.log(0.5 + steps / (2 << _LOG_BITS))).astype(np.int64)
 
 
-PROBABILITY = _probability_table()
 _PROBABILITY_FLOAT = PROBABILITY.astype(np.float64)
 _LOG = _log_table()
 _LN2 = 710
@@ -99,12 +92,6 @@ def _probability(logits: np.ndarray) -> np.ndarray:
     """P(1) · 2**16 for logits (integers in float64, any size)."""
     bounded = np.minimum(np.maximum(logits, -LOGIT_MAX), LOGIT_MAX)
     return _PROBABILITY_FLOAT[bounded.astype(np.int64) + LOGIT_MAX]
-
-
-def expected_ones(logits: np.ndarray) -> int:
-    """How many ones integer logits (any shape) make expect, rounded."""
-    total = int(PROBABILITY[np.clip(logits, -LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX].sum())
-    return (total + (1 << PRECISION - 1)) >> PRECISION
 
 
 def corrections(sums: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pccodec.entropy.calibration import expected_ones
 from pccodec.entropy.geometry import LevelContext, coding_order
 from pccodec.model.occupancy import LOGIT_MAX, PASSES, OccupancyNetwork
+from pccodec.model.probability import expected_ones
 from pccodec.model.upsampling import highest
 
 _CERTAIN = 2 * LOGIT_MAX

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pccodec.entropy.calibration import expected_ones
 from pccodec.entropy.completion import expected_children
 from pccodec.entropy.geometry import LevelContext
 from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.probability import expected_ones
 from pccodec.model.upsampling import Partial, select_children
 
 
@@ -22,7 +22,6 @@ def predict_level(
     count: int | None,
     most: int,
     partial: Partial | None,
-    every_node: bool,
 ) -> np.ndarray:
     """Most probable children of all nodes.
 
@@ -32,7 +31,6 @@ def predict_level(
         count: children to keep; if None, as many as are expected.
         most: upper limit on them.
         partial: what is known of the children, with what is expected beside it.
-        every_node: whether each node is known to have a child.
 
     Returns:
         Child bits, uint8 (n,).
@@ -44,4 +42,4 @@ def predict_level(
         score = expected_children(network, context, unknown, unknown)
     if count is None:
         count = expected_ones(score)
-    return select_children(score, min(count, most), partial, every_node)
+    return select_children(score, min(count, most), partial)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.occupancy import LOGIT_UNIT
+from pccodec.model.probability import probability
 from pccodec.model.synthesis import SynthesisNetwork, conditions
 from pccodec.sparse.neighbors import child_map
 from pccodec.voxels import octree
@@ -15,9 +17,10 @@ from pccodec.voxels import octree
 UNLIMITED = 1 << 62
 
 _SHARE_BITS = 8
-# Beyond any score, and far enough apart: known empty < open < best child of a childless node < known.
-_FORCED = 1 << 24
-_KNOWN = 1 << 28
+_CHILD = 2 * LOGIT_UNIT
+"""One child in the scores of :func:`select_children`: two nats."""
+_CERTAIN = 1 << 20
+"""Beyond any logit and any score."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,13 @@ class Partial:
     expected: np.ndarray
 
     def mixed(self, logits: np.ndarray) -> np.ndarray:
-        """Scores int32 (n, 8) from the synthesis transform's logits, scaled by ``2**_SHARE_BITS``.
+        """Logits int32 (n, 8) from those of the synthesis transform and the expected ones.
 
         The more is known, the more does it tell beside the synthesis transform's marginals.
         """
         bits = 8 * len(self.known)
         share = (int(octree.POPCOUNT[self.known].sum(dtype=np.int64)) << _SHARE_BITS) // bits
-        return logits * ((1 << _SHARE_BITS) - share) + self.expected * share
+        return logits * ((1 << _SHARE_BITS) - share) + self.expected * share >> _SHARE_BITS
 
 
 @dataclass
@@ -72,7 +75,7 @@ class Known:
         counts: nodes by level, as far as known; those of all finer levels must be.
         latents: ranks that arrived, by level.
         partial: known part of the children of the finest known level.
-        exact: whether the nodes of the finest known level are the true ones, so that each has a child.
+        exact: whether the nodes of the finest known level are the true ones.
         budget: most voxels to upsample to; coarser levels may have a share (:meth:`most`).
     """
 
@@ -120,32 +123,50 @@ def highest(scores: np.ndarray, count: int) -> np.ndarray:
     return chosen
 
 
-def select_children(score: np.ndarray, count: int, partial: Partial | None, every_node: bool) -> np.ndarray:
-    """Occupancy of the children with the highest scores; of equal ones the first.
+def select_children(logits: np.ndarray, count: int, partial: Partial | None) -> np.ndarray:
+    """Occupancy of the children to reconstruct: about as many in each node as are expected of it.
+
+    The most probable children of the whole level would leave uncertain regions empty, and a hole
+    costs far more in D1 than points next to where they belong. So a node's share of ``count``
+    follows its expected number of children, e: its child of rank r (0 the most probable) and logit
+    z, in nats, scores 2 (e - r) + z, and the highest scores of the level are taken. Each node keeps
+    its best child.
 
     Args:
-        score: int32 (n, 8), absolute values below ``2**24``.
-        count: children to keep.
-        partial: child bits that are known; they are kept as they are, whatever ``count`` says.
-        every_node: whether each node is known to have a child.
+        logits: int (n, 8), in 1/LOGIT_UNIT nat.
+        count: children to keep, if that leaves each node one.
+        partial: child bits that are known; they are kept as they are.
 
     Returns:
-        uint8 (n,); nodes may be left without children unless ``every_node``.
+        uint8 (n,).
     """
-    score = score.astype(np.int32, copy=True)
-    forced = np.zeros(score.shape, dtype=bool)
-    childless = np.arange(len(score))
+    chance, found = probability(logits), np.zeros(len(logits), dtype=np.int64)
+    ordered = logits.astype(np.int32)
     if partial is not None:
         known, occupied = octree.unpack(partial.known), octree.unpack(partial.occupancy)
-        score[known & ~occupied] = -_KNOWN
-        childless = np.flatnonzero(~occupied.any(axis=1) & ~known.all(axis=1))
-        forced |= occupied
-    if every_node:
-        forced[childless, score[childless].argmax(axis=1)] = True
-    score[forced] = _FORCED
+        chance[known], found = 0, occupied.sum(axis=1)
+        ordered[known] = -_CERTAIN
+        ordered[occupied] = _CERTAIN
+    expected = chance.sum(axis=1)
+    missing = min(max(count - int(found.sum()), 0), logits.size)
+    share = expected * (_CHILD * missing) // max(1, int(expected.sum()))
+    score = np.minimum(found * _CHILD + share, 8 * _CHILD)[:, None] - _CHILD * _ranks(ordered) + logits
+    score[ordered == -_CERTAIN] = -_CERTAIN
+    best = ordered.argmax(axis=1)
+    rows = np.flatnonzero(ordered.max(axis=1) > -_CERTAIN)
+    score[rows, best[rows]] = _CERTAIN
+    score[ordered == _CERTAIN] = _CERTAIN
     flat = score.reshape(-1)
-    count = min(max(count, int(forced.sum()), 1), int((flat > -_KNOWN).sum()))
+    count = min(max(count, int((flat == _CERTAIN).sum())), int((flat > -_CERTAIN).sum()))
     return octree.pack(highest(flat, count).reshape(-1, 8))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank int64 (n, 8) of each value in its row, 0 the highest, of equal ones the first."""
+    order = np.argsort(-values, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(8)[None], axis=1)
+    return ranks
 
 
 class Upsampler:
@@ -177,9 +198,8 @@ class Upsampler:
             level -= 1
 
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
-        score, at_finest = logits.astype(np.int32), level == known.finest
-        partial = known.partial if at_finest else None
+        partial = known.partial if level == known.finest else None
         if partial is not None:
-            score = partial.mixed(score)
+            logits = partial.mixed(logits.astype(np.int32))
         count = min(known.counts[level - 1], most_nodes(known.budget, known.counts, level - 1))
-        return select_children(score, count, partial, every_node=at_finest and known.exact)
+        return select_children(logits, count, partial)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from pccodec.entropy.geometry import LevelContext
 from pccodec.entropy.prediction import predict_level
 from pccodec.model.analysis import descriptor
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
-from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.occupancy import LOGIT_UNIT, OccupancyNetwork
+from pccodec.model.upsampling import select_children
 from pccodec.sparse.neighbors import child_map
 from pccodec.training.autoencoder import Autoencoder, LevelInput
 from pccodec.training.batches import Batch
@@ -135,17 +137,16 @@ class Outcome:
     rank_bits: dict[int, list[float]]
 
 
-def _top_children(logits: np.ndarray, block: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """The ``keep[b]`` most probable children of each block's nodes, bool (n, 8); nodes sorted by block."""
-    chosen = np.zeros(logits.shape, dtype=bool)
+def _selected(logits: np.ndarray, block: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Children, uint8 (n,), that the decoder would reconstruct in each block; nodes sorted by block."""
+    steps = np.rint(logits * LOGIT_UNIT).astype(np.int32)
     bounds = np.searchsorted(block, np.arange(len(keep) + 1))
-    for b, count in enumerate(keep):
-        part = logits[bounds[b] : bounds[b + 1]].reshape(-1)
-        count = min(int(count), len(part))
-        if count:
-            index = np.argpartition(-part, count - 1)[:count]
-            chosen[bounds[b] : bounds[b + 1]].reshape(-1)[index] = True
-    return chosen
+    chosen = [
+        select_children(steps[begin:end], int(count), None)
+        for (begin, end), count in zip(pairwise(bounds), keep, strict=True)
+        if end > begin
+    ]
+    return np.concatenate(chosen)
 
 
 def _true_children(tree: octree.Octree, level: int, codes: np.ndarray) -> np.ndarray:
@@ -178,7 +179,6 @@ def _predicted_start(batch: Batch, finest: int, geometry: OccupancyNetwork) -> t
             count=counts[level],
             most=counts[level],
             partial=None,
-            every_node=level == finest - 1,
         )
         codes, neighbors = octree.expand(codes, occupancy), child_map(neighbors, occupancy)
     return codes, neighbors
@@ -243,7 +243,7 @@ def run_step(
         if level - 1 >= state.finest:
             occupancy = true
         else:
-            occupancy = octree.pack(_top_children(logits.detach().numpy(), block, batch.counts[:, level - 1]))
+            occupancy = _selected(logits.detach().numpy(), block, batch.counts[:, level - 1])
         node, octant = octree.children(occupancy)
         inherited = network.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
         neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))

@@ -1,0 +1,30 @@
+"""Probabilities of integer logits, as one table of integers for all that codes or predicts child bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
+
+PRECISION = 16
+
+
+def _probability_table() -> np.ndarray:
+    """P(1) · 2**PRECISION, int64, for logits -LOGIT_MAX…LOGIT_MAX."""
+    logits = np.arange(-LOGIT_MAX, LOGIT_MAX + 1) / LOGIT_UNIT
+    return np.clip(np.rint((1 << PRECISION) / (1.0 + np.exp(-logits))), 1, 65535).astype(np.int64)
+
+
+PROBABILITY = _probability_table()
+"""Entry ``LOGIT_MAX + z`` belongs to the logit ``z`` in 1/LOGIT_UNIT nat."""
+
+
+def probability(logits: np.ndarray) -> np.ndarray:
+    """P(1) · 2**PRECISION, int64, of integer logits of any size and shape."""
+    return PROBABILITY[np.clip(logits, -LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX]
+
+
+def expected_ones(logits: np.ndarray) -> int:
+    """How many ones integer logits make expect, rounded."""
+    total = int(probability(logits).sum())
+    return (total + (1 << PRECISION - 1)) >> PRECISION
