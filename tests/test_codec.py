@@ -16,8 +16,16 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_GEOMETRY = "57cf6839a866f5a1899f557849d210cd450bae5fdf784aff2b50402a37bb055f"
+GOLDEN_STREAM = "377a7e7476b546ad0a59f3caaf028ea5662913db1f1b8e5e17863fc552ca81d2"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
+GOLDEN_CUTS = {
+    39: "58c5739ca5fd05b4f36fbb2d0f5bdc91dd6221056562345003717e7da58dfb25",
+    67: "db4fa8f0c58fa28484f484038f10c0d76e98f3f62cd04a22ad4c71e40ee3c3d0",
+    137: "87a9b371cf411b37721cae8c2cbe9666a1a21090bcb3b0fb5524f7c62cd608ca",
+    437: "4b6d2afae37232427077a17ab008ab0541e8b87b4da90a07f23ffee6f71dde0a",
+    1237: "0cedfc8f796f32b55f486abe5639aac1349ea49217aaaad287194f7360667bff",
+}
+"""SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 
 SAMPLE = Path(__file__).parents[1] / "data" / "human_vox8.ply"
 
@@ -58,13 +66,15 @@ def test_a_real_cloud_is_lossless_with_and_without_ranks(
     assert (_sorted(decoded) == _sorted(sample)).all()
 
 
-def test_encoding_is_deterministic_and_the_stream_golden(stream: bytes) -> None:
-    """Geometry layers are coded by integers alone: their bytes are the same everywhere."""
-    digest = hashlib.sha256()
-    for layer in container.parse(stream).layers:
-        if layer.spec.kind == "G":
-            digest.update(layer.data)
-    assert digest.hexdigest() == GOLDEN_GEOMETRY
+@pytest.mark.parametrize("size", GOLDEN_CUTS)
+def test_voxels_of_cut_streams_are_golden(sample: np.ndarray, size: int) -> None:
+    points = codec.decode(codec.encode(sample, ranks=(0, 0, 0)), max_bytes=size)
+    assert hashlib.sha256(points.astype("<i8").tobytes()).hexdigest() == GOLDEN_CUTS[size]
+
+
+def test_a_stream_without_ranks_is_golden(sample: np.ndarray) -> None:
+    """Integers alone make it: its bytes are the same everywhere. (Ranks are chosen by floats.)"""
+    assert hashlib.sha256(codec.encode(sample, ranks=(0, 0, 0))).hexdigest() == GOLDEN_STREAM
 
 
 def test_lossless_voxels_are_golden(stream: bytes) -> None:

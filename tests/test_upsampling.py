@@ -35,10 +35,12 @@ def test_children_of_a_node_are_its_most_probable(seed: int, nodes: int) -> None
 
 def test_an_uncertain_node_keeps_its_share() -> None:
     """Four sure children here and four times a half there: both surfaces stay closed."""
-    logits = np.array([[900] * 4 + [-900] * 4, [-128] * 8, [900] * 4 + [-900] * 4])
-    expected = 8 / (1 + np.e)
-    kept = POPCOUNT[select_children(logits, 10, None)]
-    assert kept.tolist() == [4, round(expected), 4]
+    sure, unsure = [900] * 4 + [-900] * 4, [-128] * 8
+    kept = POPCOUNT[select_children(np.array([sure, unsure, sure]), 10, None)]
+    assert kept.tolist() == [4, round(8 / (1 + np.e)), 4]
+    # Each of these sure children is more probable, yet the unsure node gets some.
+    kept = POPCOUNT[select_children(np.array([[20] * 8, [0] * 8]), 8, None)]
+    assert kept.min() >= 3
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 8))

@@ -17,8 +17,11 @@ from pccodec.voxels import octree
 UNLIMITED = 1 << 62
 
 _SHARE_BITS = 8
-_CHILD = 2 * LOGIT_UNIT
-"""One child in the scores of :func:`select_children`: two nats."""
+_CHILD = LOGIT_UNIT // 2
+"""One child in the scores of :func:`select_children`: half a nat."""
+_SPARE = 3
+"""32nds of nodes that are kept beyond their number while there are finer levels: a missing node is a
+hole and costs more than a wrong one. (On held-out blocks +0.3 dB at stride 8, +0.1 dB at stride 4.)"""
 _CERTAIN = 1 << 20
 """Beyond any logit and any score."""
 
@@ -129,7 +132,7 @@ def select_children(logits: np.ndarray, count: int, partial: Partial | None) -> 
     The most probable children of the whole level would leave uncertain regions empty, and a hole
     costs far more in D1 than points next to where they belong. So a node's share of ``count``
     follows its expected number of children, e: its child of rank r (0 the most probable) and logit
-    z, in nats, scores 2 (e - r) + z, and the highest scores of the level are taken. Each node keeps
+    z, in nats, scores (e - r)/2 + z, and the highest scores of the level are taken. Each node keeps
     its best child.
 
     Args:
@@ -201,5 +204,8 @@ class Upsampler:
         partial = known.partial if level == known.finest else None
         if partial is not None:
             logits = partial.mixed(logits.astype(np.int32))
-        count = min(known.counts[level - 1], most_nodes(known.budget, known.counts, level - 1))
+        count = known.counts[level - 1]
+        if level > 1:
+            count += count * _SPARE // 32
+        count = min(count, most_nodes(known.budget, known.counts, level - 1))
         return select_children(logits, count, partial)
