@@ -16,7 +16,7 @@ from pccodec.voxels import octree
 
 UNLIMITED = 1 << 62
 
-_SHARE_BITS = 8
+_WHOLE = 256
 _CHILD = LOGIT_UNIT // 2
 """One child in the scores of :func:`select_children`: half a nat."""
 _SPARE = 3
@@ -58,14 +58,18 @@ class Partial:
     known: np.ndarray
     expected: np.ndarray
 
+    @property
+    def unknown(self) -> int:
+        """Share of the child bits that are not known, in 1/_WHOLE."""
+        known = int(octree.POPCOUNT[self.known].sum(dtype=np.int64))
+        return _WHOLE - known * _WHOLE // (8 * len(self.known))
+
     def mixed(self, logits: np.ndarray) -> np.ndarray:
         """Logits int32 (n, 8) from those of the synthesis transform and the expected ones.
 
         The more is known, the more does it tell beside the synthesis transform's marginals.
         """
-        bits = 8 * len(self.known)
-        share = (int(octree.POPCOUNT[self.known].sum(dtype=np.int64)) << _SHARE_BITS) // bits
-        return logits * ((1 << _SHARE_BITS) - share) + self.expected * share >> _SHARE_BITS
+        return (logits * self.unknown + self.expected * (_WHOLE - self.unknown)) // _WHOLE
 
 
 @dataclass
@@ -75,11 +79,11 @@ class Known:
     Attributes:
         codes: Morton codes of each known level, by level.
         maps: neighbour maps int32 (n, 27) of these levels.
-        counts: nodes by level, as far as known; those of all finer levels must be.
+        counts: nodes by level, as far as known; below the finest known level all must be.
         latents: ranks that arrived, by level.
         partial: known part of the children of the finest known level.
         exact: whether the nodes of the finest known level are the true ones.
-        budget: most voxels to upsample to; coarser levels may have a share (:meth:`most`).
+        budget: most voxels to upsample to; coarser levels may have a share (:func:`most_nodes`).
     """
 
     codes: dict[int, np.ndarray]
@@ -201,11 +205,11 @@ class Upsampler:
             level -= 1
 
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
-        partial = known.partial if level == known.finest else None
+        partial, unknown = (known.partial if level == known.finest else None), _WHOLE
         if partial is not None:
-            logits = partial.mixed(logits.astype(np.int32))
+            logits, unknown = partial.mixed(logits.astype(np.int32)), partial.unknown
         count = known.counts[level - 1]
         if level > 1:
-            count += count * _SPARE // 32
+            count += count * _SPARE * unknown // (32 * _WHOLE)
         count = min(count, most_nodes(known.budget, known.counts, level - 1))
         return select_children(logits, count, partial)
