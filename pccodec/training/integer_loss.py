@@ -49,7 +49,7 @@ class FloatLevel:
         y_hat[:, : symbols.shape[1]] = torch.from_numpy(symbols)
         with torch.no_grad(), in_floats():
             logits, features = self._twin(context, torch.from_numpy(neighbors), y_hat, ranks, torch.float32)
-        return np.rint(logits.numpy() * LOGIT_UNIT), features
+        return np.rint(logits.numpy() * LOGIT_UNIT).astype(np.int32), features
 
     def inherit(self, features: Tensor, node: np.ndarray, octant: np.ndarray) -> Tensor:
         """Stream (k, C') of the children."""
