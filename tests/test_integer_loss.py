@@ -23,7 +23,9 @@ def test_the_shipped_model_loses_little_through_integers(
     monkeypatch.setitem(store.load().__dict__, "synthesis", store.load().synthesis)
     points = io.read(SAMPLE).points
     io.write(tmp_path / "part.ply", points[points[:, 1] < np.median(points[:, 1])])
-    integer_loss.main([str(CHECKPOINT), str(tmp_path / "part.ply"), "--json", str(tmp_path / "loss.json")])
+    integer_loss.main(
+        ["--checkpoint", str(CHECKPOINT), str(tmp_path / "part.ply"), "--json", str(tmp_path / "loss.json")]
+    )
     (row,) = json.loads((tmp_path / "loss.json").read_text())
     assert "part" in capsys.readouterr().out
     assert row["floats"] != row["integers"]

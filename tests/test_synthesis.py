@@ -192,7 +192,7 @@ def test_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> N
 
     whole = context()
     monkeypatch.setattr(integer, "BLOCK", 7)
-    monkeypatch.setattr(synthesis, "_BLOCK_VALUES", 40)
+    monkeypatch.setattr(integer, "BLOCK_VALUES", 40)
     np.testing.assert_array_equal(context(), whole)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -63,7 +61,7 @@ def encode(
     ]
     latents = rank_layers(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
     for level, sent in latents.items():
-        context = replace(_context(tree, maps, level - 1), ranks=sent.symbols)
+        context = _context(tree, maps, level - 1, sent.symbols)
         geometry[level - 1] = encode_level(loaded.geometry, context, tree.occupancy[level - 1])
     k3, k2, k1 = (latents[level].symbols.shape[1] if level in latents else 0 for level in LATENT_LEVELS)
     header = Header(
@@ -88,6 +86,8 @@ def encode(
     return container.pack(header, payloads)
 
 
-def _context(tree: Octree, maps: list[np.ndarray], level: int) -> LevelContext:
+def _context(
+    tree: Octree, maps: list[np.ndarray], level: int, ranks: np.ndarray | None = None
+) -> LevelContext:
     counts = {above: len(nodes) for above, nodes in enumerate(tree.codes)}
-    return LevelContext(maps[level + 1], level, counts, tree.codes[level + 1])
+    return LevelContext(maps[level + 1], level, counts, tree.codes[level + 1], ranks)

@@ -19,7 +19,7 @@ SURFACE_GROWTH = 2.3
 
 MARGIN = 3.0
 """How much more than the geometry layer a byte of ranks must tell. A cut geometry layer raises quality
-nearly in proportion to its bytes, and ranks save it only a fifth of theirs, so an even trade is a loss."""
+nearly in proportion to its bytes, and ranks save it only a seventh of theirs, so an even trade is a loss."""
 
 
 @dataclass(frozen=True)

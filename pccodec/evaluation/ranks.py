@@ -8,10 +8,7 @@ a cut inside a geometry layer is what ranks have to beat. The BD-rate of each se
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import numpy as np
 from pccodec import codec, container, io
 from pccodec.evaluation.bdrate import anchor_curve, bd_rate, codec_curve
 from pccodec.evaluation.metrics import Reference, table_psnr
+from pccodec.evaluation.summary import clouds_parser, summarize
 
 QUARTERS = (0.25, 0.5, 0.75)
 NONE = "0,0,0"
@@ -44,11 +42,9 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the BD-rates of all clouds and settings, and write them with their cuts as JSON."""
-    parser = argparse.ArgumentParser(description="What the latent ranks are worth.")
-    parser.add_argument("clouds", nargs="+", type=Path)
+    parser = clouds_parser("What the latent ranks are worth.")
     parser.add_argument("--settings", nargs="+", default=["1,0,0", "4,2,1"], help="Ranks at strides 8, 4, 2.")
     parser.add_argument("--model")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     found: list[dict[str, Any]] = []
     for cloud in options.clouds:
@@ -64,11 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             print(f"{cloud.stem:20} {setting:8} {rate:8.2f} %", flush=True)
             found.append({"cloud": cloud.stem, "ranks": setting, "bd_rate_d1": round(rate, 2), "cuts": rows})
-    for setting in options.settings:
-        rates = [row["bd_rate_d1"] for row in found if row["ranks"] == setting]
-        print(f"{'mean':20} {setting:8} {np.mean(rates):8.2f} %")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    summarize(found, "bd_rate_d1", options.json, by="ranks")
     return 0
 
 

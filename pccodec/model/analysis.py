@@ -14,16 +14,13 @@ import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
 from pccodec.model.synthesis import STREAM_BITS
-from pccodec.sparse.integer import node_blocks, require
+from pccodec.sparse.integer import node_blocks, require, with_absent
 from pccodec.sparse.neighbors import KERNEL
 from pccodec.voxels import octree
 
 DESCRIPTOR = {3: 64, 2: 64, 1: 8}
 """Entries of the shape descriptor by level."""
 TENSOR_PREFIX = "analysis."
-
-_BLOCK_VALUES = 1 << 14
-"""Nodes times channels whose gathered rows stay in the cache."""
 
 
 def descriptor(tree: octree.Octree, level: int) -> np.ndarray:
@@ -48,10 +45,10 @@ def _convolved(
     features: np.ndarray, weight: np.ndarray, bias: np.ndarray, neighbors: np.ndarray
 ) -> np.ndarray:
     """3x3x3 convolution of ``relu(features)``, fp32 (n, C), with weight (27, C, C') over a map (n, 27)."""
-    table = np.concatenate([np.maximum(features, 0), np.zeros((1, features.shape[1]), dtype=np.float32)])
+    table = with_absent(np.maximum(features, 0))
     kernel = weight.reshape(-1, weight.shape[2])
     out = np.empty((len(features), weight.shape[2]), dtype=np.float32)
-    for nodes in node_blocks(len(features), size=_BLOCK_VALUES // features.shape[1]):
+    for nodes in node_blocks(len(features), channels=features.shape[1]):
         rows = np.take(table, neighbors[nodes].astype(np.intp), axis=0)
         np.matmul(rows.reshape(len(rows), -1), kernel, out=out[nodes])
     return out + bias

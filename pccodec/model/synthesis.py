@@ -33,6 +33,7 @@ from pccodec.sparse.integer import (
     gathered,
     node_blocks,
     require,
+    with_absent,
 )
 from pccodec.sparse.neighbors import KERNEL
 
@@ -46,8 +47,6 @@ TENSOR_PREFIX = "synthesis."
 
 _CONDITION_MAX = 127
 _STREAM_UNIT = 1 << STREAM_BITS
-_BLOCK_VALUES = 1 << 14
-"""Nodes times channels whose gathered rows stay in the cache."""
 
 
 def _growth(fine: int, coarse: int) -> int:
@@ -88,11 +87,6 @@ class _Activation:
         half = 1 << (shift - 1) if shift else 0
         steps = (np.maximum(stream, 0).astype(np.int32) + half) >> shift
         return np.minimum(steps, ACTIVATION_MAX).astype(np.uint8)
-
-
-def _with_absent(rows: np.ndarray) -> np.ndarray:
-    """Rows with the zero row that absent neighbours point to."""
-    return np.concatenate([rows, np.zeros((1, rows.shape[1]), dtype=rows.dtype)])
 
 
 def _steps(sums: np.ndarray) -> np.ndarray:
@@ -158,13 +152,12 @@ class _Residual:
 
     def __call__(self, stream: np.ndarray, neighbors: np.ndarray) -> None:
         """Stream int16 (n, C), changed in place, over a map int32 (n, 27)."""
-        table = _with_absent(self._activation(stream))
+        table = with_absent(self._activation(stream))
         inner = np.zeros_like(table)
-        size = _BLOCK_VALUES // stream.shape[1]
-        for nodes in node_blocks(len(stream), size=size):
+        for nodes in node_blocks(len(stream), channels=stream.shape[1]):
             sums = gathered(table, neighbors[nodes]) @ self._first.weights[0]
             inner[nodes] = activate(sums + self._first.offset)
-        for nodes in node_blocks(len(stream), size=size):
+        for nodes in node_blocks(len(stream), channels=stream.shape[1]):
             sums = gathered(inner, neighbors[nodes]) @ self._second.weights[0]
             _add(stream[nodes], sums + self._second.offset)
 
@@ -199,6 +192,7 @@ class LevelNetwork:
             [own.part("latent", LIMIT, ranks, channels), own.part("sent", 1, ranks, channels)],
             own.bias("latent", channels),
         )
+        self._latent_weight = np.concatenate(self._latent.weights)
         self._context = _Residual(tensors, prefix + "context.", channels)
         self._mix = [_Residual(tensors, f"{prefix}mix.{i}.", channels) for i in range(config.blocks[level])]
         self._leave = own.activation("leave")
@@ -247,9 +241,8 @@ class LevelNetwork:
         known = np.zeros((len(stream), self.ranks), dtype=np.float32)
         known[:, : symbols.shape[1]] = symbols
         latent = np.concatenate([known * sent, sent], axis=1, dtype=np.float32)
-        weights = np.concatenate(self._latent.weights)
         for nodes in node_blocks(len(stream)):
-            _add(stream[nodes], latent[nodes] @ weights + self._latent.offset)
+            _add(stream[nodes], latent[nodes] @ self._latent_weight + self._latent.offset)
         for residual in self._mix:
             residual(stream, neighbors)
         features = self._leave(stream)

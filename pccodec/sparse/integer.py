@@ -24,7 +24,9 @@ BIAS_BITS = 4
 """Biases are int32 multiples of ``2**-BIAS_BITS`` of an activation step."""
 
 BLOCK = 2048
-"""Nodes a block: their gathered rows stay in the cache."""
+"""Nodes a block where few channels are gathered."""
+BLOCK_VALUES = 1 << 14
+"""Nodes times channels a block where many are: the gathered rows stay in the cache."""
 
 _EXACT = float(2**24)
 
@@ -89,8 +91,13 @@ def gathered(table: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def node_blocks(count: int, first: int = 0, size: int | None = None) -> Iterator[slice]:
-    """Slices of at most ``size`` (BLOCK) nodes of ``first``…``count``."""
-    step = size or BLOCK
+def with_absent(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, C) with the zero row that absent neighbours point to, (n + 1, C)."""
+    return np.concatenate([rows, np.zeros((1, rows.shape[1]), dtype=rows.dtype)])
+
+
+def node_blocks(count: int, first: int = 0, channels: int | None = None) -> Iterator[slice]:
+    """Slices of ``first``…``count`` of as many nodes as suit the ``channels`` that are gathered."""
+    step = BLOCK_VALUES // channels if channels else BLOCK
     for start in range(first, count, step):
         yield slice(start, min(start + step, count))

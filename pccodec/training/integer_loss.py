@@ -1,4 +1,4 @@
-"""What integers cost: ``python -m pccodec.training.integer_loss CHECKPOINT CLOUD… --json FILE``.
+"""What integers cost: ``python -m pccodec.training.integer_loss --checkpoint FILE CLOUD… --json FILE``.
 
 Streams of the shipped model are decoded behind each layer twice: by the integer synthesis
 transform, and by the float network of the same training, with no weight, bias or activation
@@ -9,10 +9,9 @@ has no float network to compare with.)
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from pccodec import codec, container, io
 from pccodec.evaluation.bdrate import anchor_curve, bd_rate, codec_curve
 from pccodec.evaluation.metrics import Reference, table_psnr
+from pccodec.evaluation.summary import clouds_parser, summarize
 from pccodec.model import store
 from pccodec.model.config import ModelConfig
 from pccodec.model.occupancy import LOGIT_UNIT
@@ -71,7 +71,7 @@ class FloatSynthesis:
         return FloatLevel(self._model.synthesis(level))
 
 
-def measure(file: Path, floats: FloatSynthesis) -> dict[str, object]:
+def measure(file: Path, floats: FloatSynthesis) -> dict[str, Any]:
     """BD-rate in percent of integers against floats on one cloud, and the D1 of both behind each layer."""
     points = io.read(file).points
     reference = Reference(points)
@@ -91,19 +91,15 @@ def measure(file: Path, floats: FloatSynthesis) -> dict[str, object]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the loss on each cloud and its mean."""
-    parser = argparse.ArgumentParser(description="BD-rate lost through integers.")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("clouds", nargs="+", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser = clouds_parser("BD-rate lost through integers.")
+    parser.add_argument("--checkpoint", type=Path, required=True)
     options = parser.parse_args(arguments)
     floats = FloatSynthesis(options.checkpoint)
     rows = []
     for cloud in options.clouds:
         rows.append(measure(cloud, floats))
         print(f"{rows[-1]['cloud']:20} {rows[-1]['bd_rate_d1']:8} %", flush=True)
-    print(f"{'mean':20} {np.mean([float(str(row['bd_rate_d1'])) for row in rows]):8.3f} %")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    summarize(rows, "bd_rate_d1", options.json)
     return 0
 
 

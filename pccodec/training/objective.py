@@ -4,8 +4,8 @@ A step draws a truncation state, ``(s, m)``: the level ``s`` down to which geome
 is known exactly, and how many ranks arrived. Below ``s`` the network sees the nodes
 that it predicted itself and no others, as it will when decoding. True nodes that it
 missed must stay out: a node that stands there although it looked improbable would
-tell that it is true, the network learns to rely on that, and decoding suffers (by 1
-to 2 dB in D1 after some thousand steps, while the cross-entropy falls).
+tell that it is true; the network learns to rely on that, and decoding suffers while
+the cross-entropy falls.
 """
 
 from __future__ import annotations

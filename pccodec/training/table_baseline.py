@@ -9,8 +9,6 @@ coder's layers are real bytes.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from pccodec import codec, container, io
 from pccodec.entropy.contexts import SIZES, LocalContexts
+from pccodec.evaluation.summary import clouds_parser, summarize
 from pccodec.model.occupancy import PASSES
 from pccodec.training.levels import CloudCache, Level, levels_of, octree_of
 from pccodec.voxels.grid import voxelize
@@ -67,10 +66,8 @@ class Tables:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the bytes of both base layers on each cloud."""
-    parser = argparse.ArgumentParser(description="Base layers of the learned coder and of static tables.")
-    parser.add_argument("clouds", nargs="+", type=Path)
-    parser.add_argument("--cache", type=Path, nargs="+", required=True, help="Simulated clouds to count on.")
-    parser.add_argument("--json", type=Path)
+    parser = clouds_parser("Base layers of the learned coder and of static tables.")
+    parser.add_argument("--cache", type=Path, nargs="+", required=True, help="simulated clouds to count on")
     options = parser.parse_args(arguments)
     tables = Tables()
     for cache in map(CloudCache, options.cache):
@@ -90,9 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             {"cloud": file.stem, "tables": round(static), "learned": learned, "percent": round(saved, 1)}
         )
         print(f"{file.stem:20} {static:8.0f} {learned:8} {saved:6.1f} %", flush=True)
-    print(f"{'mean':20} {np.mean([float(str(row['percent'])) for row in rows]):24.1f} %")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    summarize(rows, "percent", options.json)
     return 0
 
 
