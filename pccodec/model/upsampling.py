@@ -119,6 +119,17 @@ def most_nodes(budget: int, counts: Mapping[int, int], level: int) -> int:
     return min([budget >> max(0, 2 * min(level, LATENT_LEVELS[0]) - 1), *finer])
 
 
+def nodes_to_keep(count: int, level: int, unknown: int = _WHOLE) -> int:
+    """How many nodes of a predicted level to keep: its number, and spares while there are finer levels.
+
+    Args:
+        count: N_l, the number of nodes that the level has.
+        level: ``l``.
+        unknown: share of the level's child bits that are not known, in 1/256.
+    """
+    return count + (count * _SPARE * unknown // (32 * _WHOLE) if level else 0)
+
+
 def highest(scores: np.ndarray, count: int) -> np.ndarray:
     """Mask bool (n,) of the ``count`` highest of integer scores (n,), of equal ones the first."""
     if count <= 0:
@@ -208,8 +219,6 @@ class Upsampler:
         partial, unknown = (known.partial if level == known.finest else None), _WHOLE
         if partial is not None:
             logits, unknown = partial.mixed(logits.astype(np.int32)), partial.unknown
-        count = known.counts[level - 1]
-        if level > 1:
-            count += count * _SPARE * unknown // (32 * _WHOLE)
+        count = nodes_to_keep(known.counts[level - 1], level - 1, unknown)
         count = min(count, most_nodes(known.budget, known.counts, level - 1))
         return select_children(logits, count, partial)

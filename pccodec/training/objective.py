@@ -24,7 +24,7 @@ from pccodec.entropy.prediction import predict_level
 from pccodec.model.analysis import descriptor
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import LOGIT_UNIT, OccupancyNetwork
-from pccodec.model.upsampling import select_children
+from pccodec.model.upsampling import nodes_to_keep, select_children
 from pccodec.sparse.neighbors import child_map
 from pccodec.training.autoencoder import Autoencoder, LevelInput
 from pccodec.training.batches import Batch
@@ -45,6 +45,8 @@ class StateConfig:
 
     Attributes:
         finest: probability of each finest exact level.
+        none: share of the steps in which no rank arrives at the finest exact level.
+            Most streams have no ranks, so that is the state to be best in.
         full: with finer levels exact, the share of steps in which a coarser
             level has all its ranks; it has none in the others, since an encoder
             may leave ranks out.
@@ -54,10 +56,11 @@ class StateConfig:
     """
 
     finest: dict[int, float] = field(default_factory=lambda: {5: 0.02, 4: 0.06, 3: 0.52, 2: 0.24, 1: 0.16})
-    full: float = 0.7
+    none: float = 0.5
+    full: float = 0.35
 
     def draw(self, ranks: Mapping[int, int], rng: np.random.Generator) -> State:
-        """A state; at its finest level every number of ranks 0…K is equally likely."""
+        """A state; every number of ranks 1…K at its finest level is equally likely."""
         levels = list(self.finest)
         finest = int(rng.choice(levels, p=[self.finest[level] for level in levels]))
         active = {}
@@ -65,7 +68,8 @@ class StateConfig:
             if level < finest:
                 active[level] = 0
             elif level == finest:
-                active[level] = int(rng.integers(ranks[level] + 1))
+                some = ranks[level] and rng.random() >= self.none
+                active[level] = int(rng.integers(1, ranks[level] + 1)) if some else 0
             else:
                 active[level] = ranks[level] if rng.random() < self.full else 0
         return State(finest, active)
@@ -78,8 +82,8 @@ class StateConfig:
             at = self.finest[level]
             finer = sum(p for finest, p in self.finest.items() if finest < level)
             coarser = sum(p for finest, p in self.finest.items() if finest > level)
-            row = [at / (k + 1)] * (k + 1)
-            row[0] += coarser + finer * (1 - self.full)
+            row = [0.0] + [at * (1 - self.none) / k] * k
+            row[0] += (at * self.none if k else at) + coarser + finer * (1 - self.full)
             row[k] += finer * self.full
             out[level] = row
         return out
@@ -137,13 +141,16 @@ class Outcome:
     rank_bits: dict[int, list[float]]
 
 
-def _selected(logits: np.ndarray, block: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Children, uint8 (n,), that the decoder would reconstruct in each block; nodes sorted by block."""
+def _selected(logits: np.ndarray, block: np.ndarray, level: int, counts: np.ndarray) -> np.ndarray:
+    """Children at a level, uint8 (n,), that the decoder would reconstruct in each block.
+
+    Nodes are sorted by block; ``counts`` are the blocks' numbers of true nodes at the level.
+    """
     steps = np.rint(logits * LOGIT_UNIT).astype(np.int32)
-    bounds = np.searchsorted(block, np.arange(len(keep) + 1))
+    bounds = np.searchsorted(block, np.arange(len(counts) + 1))
     chosen = [
-        select_children(steps[begin:end], int(count), None)
-        for (begin, end), count in zip(pairwise(bounds), keep, strict=True)
+        select_children(steps[begin:end], nodes_to_keep(int(count), level), None)
+        for (begin, end), count in zip(pairwise(bounds), counts, strict=True)
         if end > begin
     ]
     return np.concatenate(chosen)
@@ -243,7 +250,7 @@ def run_step(
         if level - 1 >= state.finest:
             occupancy = true
         else:
-            occupancy = _selected(logits.detach().numpy(), block, batch.counts[:, level - 1])
+            occupancy = _selected(logits.detach().numpy(), block, level - 1, batch.counts[:, level - 1])
         node, octant = octree.children(occupancy)
         inherited = network.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
         neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
