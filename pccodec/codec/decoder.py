@@ -7,19 +7,14 @@ import logging
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.centers import is_sparse, node_centers
-from pccodec.codec.checks import geometry_check
-from pccodec.codec.coarse import down_to_synthesis
-from pccodec.container import Header, Layer, Stream
-from pccodec.entropy.completion import expected_children
-from pccodec.entropy.geometry import LevelContext, decode_level
-from pccodec.entropy.ranks import RankCoder
+from pccodec.codec.layers import decode_geometry, decode_ranks
+from pccodec.codec.reconstruction import reconstruct
+from pccodec.container import Stream
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.store import Model
-from pccodec.model.upsampling import Known, Latent, Partial, Upsampler
-from pccodec.sparse.neighbors import child_map, root_map
-from pccodec.voxels import octree
+from pccodec.model.upsampling import Known
+from pccodec.sparse.neighbors import root_map
 from pccodec.voxels.grid import Grid
 
 logger = logging.getLogger(__name__)
@@ -52,32 +47,36 @@ def decode(
     header = stream.header
     model = store.load_by_id(header.model_id)
     known = _decode_layers(stream, model, strict)
-    if 0 in known.codes:
-        codes = known.codes[0]
-    elif is_sparse(header.counts):
-        codes = node_centers(known.codes[known.finest], known.finest, known.partial)
-    else:
-        # Until G_3 is decoded nothing but the header vouches for the counts.
-        if known.finest >= len(header.counts):
-            known.budget = stream.node_budget(known.finest)
-        codes = Upsampler(model.synthesis).voxels(down_to_synthesis(known, model.geometry))
+    # Until G_3 is decoded nothing but the header vouches for the counts.
+    if known.finest >= len(header.counts):
+        known.budget = stream.node_budget(known.finest)
     grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
-    return grid.points(codes)
+    return grid.points(reconstruct(known, model))
 
 
 def _decode_layers(stream: Stream, model: Model, strict: bool) -> Known:
     """Decode layer after layer until the bytes end or damage shows."""
-    depth = stream.header.depth
-    counts = {**dict(enumerate(stream.header.counts)), depth: 1}
+    header = stream.header
+    depth = header.depth
+    counts = {**dict(enumerate(header.counts)), depth: 1}
     known = Known({depth: np.zeros(1, dtype=np.uint64)}, {depth: root_map()}, counts)
     for layer in stream.layers:
         if not (layer.complete or layer.data):
             break
         try:
             if layer.spec.kind == "G":
-                _geometry_layer(known, layer, stream.header, model)
+                level = layer.spec.level
+                decode_geometry(
+                    known,
+                    layer.data,
+                    layer.complete,
+                    model,
+                    check=header.checks[level],
+                    count=known.counts.get(level),
+                    most=header.max_nodes(level),
+                )
             else:
-                _rank_layer(known, layer, model)
+                decode_ranks(known, layer.spec.rank, layer.data, layer.complete, model)
         except DamagedError as error:
             # Whether a rank or the geometry is wrong cannot be told: the check covers both.
             known.latents.pop(known.finest, None)
@@ -89,37 +88,3 @@ def _decode_layers(stream: Stream, model: Model, strict: bool) -> Known:
         if not layer.complete:
             break
     return known
-
-
-def _rank_layer(known: Known, layer: Layer, model: Model) -> None:
-    tables = model.rank_tables.get(layer.spec.level)
-    if tables is None or layer.spec.rank > len(tables):
-        raise DamagedError("the model has no such rank")
-    level = known.finest
-    before = known.latent(level)
-    decoded = RankCoder(tables).decode(known.maps[level], before.symbols, layer.data, layer.complete)
-    column = np.zeros((len(before.active), 1), dtype=np.int8)
-    column[: len(decoded), 0] = decoded
-    arrived = np.arange(len(before.active)) < len(decoded)
-    known.latents[level] = Latent(np.hstack([before.symbols, column]), before.active + arrived)
-
-
-def _geometry_layer(known: Known, layer: Layer, header: Header, model: Model) -> None:
-    level = layer.spec.level
-    neighbors, symbols = known.maps[level + 1], known.latent(level + 1).symbols
-    context = LevelContext(neighbors, level, known.counts, known.codes[level + 1], symbols)
-    occupancy, determined = decode_level(model.geometry, context, layer.data, layer.complete)
-    if not layer.complete:
-        if determined.any():
-            expected = expected_children(model.geometry, context, occupancy, determined)
-            known.partial = Partial(occupancy, determined, expected)
-        return
-    count = int(octree.POPCOUNT[occupancy].sum(dtype=np.int64))
-    if (occupancy == 0).any() or count > header.max_nodes(level) or count != known.counts.get(level, count):
-        raise DamagedError("it does not give the number of nodes that the header states")
-    if geometry_check(symbols, occupancy) != header.checks[level]:
-        raise DamagedError("its check value does not match")
-    known.codes[level] = octree.expand(known.codes[level + 1], occupancy)
-    known.counts[level] = count
-    if level:
-        known.maps[level] = child_map(neighbors, occupancy)

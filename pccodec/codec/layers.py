@@ -1,0 +1,77 @@
+"""Decoding of one layer: what its bytes add to what is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pccodec.codec.checks import geometry_check
+from pccodec.entropy.completion import expected_children
+from pccodec.entropy.geometry import LevelContext, decode_level
+from pccodec.entropy.ranks import RankCoder
+from pccodec.errors import DamagedError
+from pccodec.model.store import Model
+from pccodec.model.upsampling import Known, Latent, Partial
+from pccodec.sparse.neighbors import child_map
+from pccodec.voxels import octree
+
+
+def decode_ranks(known: Known, rank: int, data: bytes, complete: bool, model: Model) -> None:
+    """Add rank ``rank`` (from 1) of the finest known level, or its beginning.
+
+    Raises:
+        DamagedError: the model has no such rank.
+    """
+    level = known.finest
+    tables = model.rank_tables.get(level)
+    if tables is None or rank > len(tables):
+        raise DamagedError("the model has no such rank")
+    before = known.latent(level)
+    decoded = RankCoder(tables).decode(known.maps[level], before.symbols, data, complete)
+    column = np.zeros((len(before.active), 1), dtype=np.int8)
+    column[: len(decoded), 0] = decoded
+    arrived = np.arange(len(before.active)) < len(decoded)
+    known.latents[level] = Latent(np.hstack([before.symbols, column]), before.active + arrived)
+
+
+def decode_geometry(
+    known: Known,
+    data: bytes,
+    complete: bool,
+    model: Model,
+    *,
+    check: int,
+    count: int | None,
+    most: int,
+) -> None:
+    """Add the level below the finest known one, or what the beginning of its layer tells of it.
+
+    Args:
+        known: what is known; changed in place.
+        data: the layer's bytes, or its beginning.
+        complete: whether ``data`` is the whole layer.
+        model: the stream's model.
+        check: check value that a complete layer must have.
+        count: nodes that a complete layer must give, if known.
+        most: most nodes that it may give.
+
+    Raises:
+        DamagedError: a complete layer fails its checks; ``known`` is as it was.
+    """
+    level = known.finest - 1
+    neighbors, symbols = known.maps[level + 1], known.latent(level + 1).symbols
+    context = LevelContext(neighbors, level, known.counts, known.codes[level + 1], symbols)
+    occupancy, determined = decode_level(model.geometry, context, data, complete)
+    if not complete:
+        if determined.any():
+            expected = expected_children(model.geometry, context, occupancy, determined)
+            known.partial = Partial(occupancy, determined, expected)
+        return
+    found = int(octree.POPCOUNT[occupancy].sum(dtype=np.int64))
+    if (occupancy == 0).any() or found > most or found != (found if count is None else count):
+        raise DamagedError("it does not give the number of nodes that the header states")
+    if geometry_check(symbols, occupancy) != check:
+        raise DamagedError("its check value does not match")
+    known.codes[level] = octree.expand(known.codes[level + 1], occupancy)
+    known.counts[level] = found
+    if level:
+        known.maps[level] = child_map(neighbors, occupancy)

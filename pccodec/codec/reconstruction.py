@@ -1,0 +1,22 @@
+"""From what is known of a cloud to its voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pccodec.codec.centers import is_sparse, node_centers
+from pccodec.codec.coarse import down_to_synthesis
+from pccodec.model.store import Model
+from pccodec.model.upsampling import Known, Upsampler
+
+
+def reconstruct(known: Known, model: Model) -> np.ndarray:
+    """Voxels, sorted Morton codes uint64: the known ones, or the most probable or central ones.
+
+    ``known.counts`` must hold N_0 and, where the cloud has it, N_1.
+    """
+    if 0 in known.codes:
+        return known.codes[0]
+    if is_sparse([known.counts[level] for level in (0, 1) if level in known.counts]):
+        return node_centers(known.codes[known.finest], known.finest, known.partial)
+    return Upsampler(model.synthesis).voxels(down_to_synthesis(known, model.geometry))
