@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pccodec.container.layout import (
+    ALL_MILESTONES,
     FORMAT_VERSION,
+    MAX_SURPLUS,
+    MILESTONE_LEVELS,
     Header,
     LayerSpec,
     layer_specs,
@@ -12,7 +15,10 @@ from pccodec.container.layout import (
 from pccodec.container.stream import Layer, Stream, level_check, pack, pack_header, parse, truncate
 
 __all__ = [
+    "ALL_MILESTONES",
     "FORMAT_VERSION",
+    "MAX_SURPLUS",
+    "MILESTONE_LEVELS",
     "Header",
     "Layer",
     "LayerSpec",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pccodec.errors import StreamError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MAX_DEPTH = 21
 """Bits per axis that fit a 63-bit Morton code."""
@@ -16,6 +16,14 @@ RANK_LEVELS = (3, 2, 1)
 """Levels that may carry latent ranks, in stream order (strides 8, 4 and 2)."""
 
 MAX_RANKS = 15
+
+MILESTONE_LEVELS = (5, 4, 3)
+"""Levels whose geometry layers, when cut, are used up to a milestone; coarser ones only when whole."""
+
+ALL_MILESTONES = 0x7F
+"""A milestone behind each of the first seven octants."""
+
+MAX_SURPLUS = 15
 
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
@@ -99,6 +107,11 @@ class Header:
         origin: the point of voxel (0, 0, 0); integers where ``is_integer``.
         scale: edge of a voxel in the cloud's unit; 1 where ``is_integer``.
         is_integer: the cloud's coordinates are integers and come back as such.
+        milestones: for levels 5, 4 and 3 a mask 0…127: bit ``j`` is set where a decoder may
+            reconstruct from the first ``j + 1`` octants of that geometry layer. Between
+            milestones quality need not rise with every byte.
+        surplus: 32nds of N_0, 0…15, that a cloud predicted from stride 8 or coarser nodes
+            has more than N_0 points.
 
     Raises:
         StreamError: from the constructor, if the values contradict each other or
@@ -113,6 +126,8 @@ class Header:
     origin: tuple[float, float, float] = (0, 0, 0)
     scale: float = 1.0
     is_integer: bool = True
+    milestones: tuple[int, int, int] = (0, 0, 0)
+    surplus: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.depth <= MAX_DEPTH:
@@ -137,6 +152,17 @@ class Header:
             raise StreamError("the grid's origin or scale is not finite")
         if self.is_integer and self.scale != 1:
             raise StreamError("an integer grid has scale 1")
+        for level, mask in zip(MILESTONE_LEVELS, self.milestones, strict=True):
+            if not 0 <= mask <= (ALL_MILESTONES if level < self.depth else 0):
+                raise StreamError(f"milestones {mask} at level {level} of depth {self.depth}")
+        if not 0 <= self.surplus <= MAX_SURPLUS:
+            raise StreamError(f"a surplus of {self.surplus} is not in 0…{MAX_SURPLUS}")
+
+    def milestones_at(self, level: int) -> int | None:
+        """Milestones of ``G_level``, none (0) above level 5; None where every byte counts."""
+        if level < MILESTONE_LEVELS[-1]:
+            return None
+        return dict(zip(MILESTONE_LEVELS, self.milestones, strict=True)).get(level, 0)
 
     @property
     def layers(self) -> list[LayerSpec]:
