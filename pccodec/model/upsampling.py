@@ -191,23 +191,43 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-class Upsampler:
-    """Runs level after level from the start of synthesis to the voxels."""
+@dataclass(frozen=True)
+class _Kept:
+    """What the synthesis transform found at an exact level.
 
-    def __init__(self, synthesis: SynthesisNetwork) -> None:
-        self._synthesis = synthesis
+    Attributes:
+        level: the level.
+        context: of :meth:`LevelNetwork.embed`, which no latent changes.
+        latent: the ranks that ``found`` was made with.
+        found: logits and features of :meth:`LevelNetwork.predict`.
+    """
+
+    level: int
+    context: np.ndarray
+    latent: Latent | None
+    found: tuple[np.ndarray, np.ndarray]
+
+
+class Upsampler:
+    """Runs level after level from the start of synthesis to the voxels.
+
+    Args:
+        synthesis: the transform.
+        keep: whether to keep what is found at the finest exact level for the next call. All
+            calls must then be for one cloud, of which more and more is known.
+    """
+
+    def __init__(self, synthesis: SynthesisNetwork, keep: bool = False) -> None:
+        self._synthesis, self._keep = synthesis, keep
+        self._kept: _Kept | None = None
 
     def voxels(self, known: Known) -> np.ndarray:
         """Most probable voxels: sorted Morton codes, uint64, of about N_0 of them."""
-        level = known.start
+        level = self._kept.level if self._kept else known.start
         codes, neighbors = known.codes[level], known.maps[level]
         inherited: np.ndarray | None = None
         while True:
-            network = self._synthesis.level(level)
-            exact = level > known.finest or (level == known.finest and known.exact)
-            context = network.embed(neighbors, conditions(known.counts, level, exact), inherited)
-            latent = known.latent(level) if level >= known.finest else Latent.none(len(codes))
-            logits, features = network.predict(context, neighbors, latent.symbols, latent.active)
+            logits, features = self._found(known, level, neighbors, inherited)
             if level > known.finest:
                 _, occupancy = octree.parents(known.codes[level - 1])
             else:
@@ -215,9 +235,28 @@ class Upsampler:
             codes = octree.expand(codes, occupancy)
             if level == 1:
                 return codes
-            inherited = network.inherit(features, *octree.children(occupancy))
+            inherited = self._synthesis.level(level).inherit(features, *octree.children(occupancy))
             neighbors = child_map(neighbors, occupancy)
             level -= 1
+
+    def _found(
+        self, known: Known, level: int, neighbors: np.ndarray, inherited: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and features of a level."""
+        network, kept = self._synthesis.level(level), self._kept
+        arrived = known.latents.get(level) if level >= known.finest else None
+        exact = level > known.finest or (level == known.finest and known.exact)
+        if kept and kept.level == level:
+            if kept.latent is arrived:
+                return kept.found
+            context = kept.context
+        else:
+            context = network.embed(neighbors, conditions(known.counts, level, exact), inherited)
+        latent = arrived or Latent.none(len(neighbors))
+        found = network.predict(context, neighbors, latent.symbols, latent.active)
+        if self._keep and exact:
+            self._kept = _Kept(level, context, arrived, found)
+        return found
 
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
         unknown = known.partial.unknown if known.partial is not None else _WHOLE
