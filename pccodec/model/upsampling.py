@@ -197,7 +197,7 @@ def _ranks(rows: np.ndarray) -> np.ndarray:
 
 
 def _highest_children(score: np.ndarray, count: int) -> np.ndarray:
-    """Occupancy uint8 (n,) of the ``count`` highest scores (8, n), of equal ones the first in Morton order."""
+    """Occupancy uint8 (n,) of the ``count`` highest of scores (8, n), of equal ones the first."""
     if count <= 0:
         return np.zeros(score.shape[1], dtype=np.uint8)
     lowest = np.partition(score, score.size - count, axis=None)[score.size - count]
