@@ -96,7 +96,7 @@ def test_a_layer_in_pieces_gives_what_each_beginning_gives(step: int) -> None:
         unknown = np.unpackbits(~found[1][:, None], axis=1, bitorder="little") == 1
         expected = expected_children(HEARING, context, *found)
         np.testing.assert_array_equal(expected_after(decoder)[unknown], expected[unknown])
-    assert len(passes) > 8
+    assert len(passes) > 4
     np.testing.assert_array_equal(decoder.decode(data, complete=True)[0], occupancy)
 
 
