@@ -88,6 +88,8 @@ def decode_geometry(
                 expected = expected_children(model.geometry, _context(known), occupancy, determined)
             known.partial = Partial(occupancy, determined, expected)
         return
+    # What decoding took need not stand beside what comes of it.
+    del decoder
     found = int(octree.POPCOUNT[occupancy].sum(dtype=np.int64))
     if (occupancy == 0).any() or found > most or found != (found if count is None else count):
         raise DamagedError("it does not give the number of nodes that the header states")
