@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pccodec.codec.decoder import decode
+from pccodec.codec.decoder import Decoder, decode
 from pccodec.codec.encoder import encode
 
-__all__ = ["decode", "encode"]
+__all__ = ["Decoder", "decode", "encode"]
