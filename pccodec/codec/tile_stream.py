@@ -16,7 +16,7 @@ from pccodec.codec.coarse import down_to
 from pccodec.codec.layers import decode_geometry
 from pccodec.codec.tile_counts import counted_levels, expected_counts
 from pccodec.codec.tile_decoder import Piece, TileTask
-from pccodec.codec.tile_nodes import Surroundings
+from pccodec.codec.tile_nodes import REACH, Neighbourhood
 from pccodec.container import Layer, Stream, level_check
 from pccodec.container.layout import node_budget
 from pccodec.container.tiles import Directory, max_directory_size, parse_directory
@@ -110,8 +110,7 @@ class TileStream:
             above = codes >> np.uint64(3 * (header.tiles.tile - header.tiles.shared))
             self.tiles, firsts = np.unique(above, return_index=True)
             self._nodes = np.split(codes, firsts[1:])
-            height = header.tiles.tile - header.tiles.shared
-            self._surroundings = Surroundings(self.tiles.tolist(), self._nodes, height)
+            self._places = Neighbourhood(self.tiles.tolist())
             if self._is_exact:
                 self._read_directories([layer for layer in stream.layers if header.in_tiles(layer.spec)])
 
@@ -249,7 +248,9 @@ class TileStream:
             level=self._levels.tile,
             shared=self._levels.shared,
             nodes=nodes,
-            around=self._surroundings.around(index),
+            around=self._places.around(
+                index, self._levels.tile - self._levels.shared, REACH, self._nodes.__getitem__
+            ),
             counts=expected_counts(self.header, whole, len(nodes), shares),
             pieces=pieces,
             exact=self._is_exact,
