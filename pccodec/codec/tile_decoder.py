@@ -57,6 +57,7 @@ class TileTask:
         around: those around it, uint64.
         counts: its expected counts of finer levels.
         pieces: its layers as they arrived, coarse to fine.
+        surplus: of the header.
         exact: whether the nodes are the true ones.
         budget: most voxels to reconstruct while N_3 is not known.
     """
@@ -70,6 +71,7 @@ class TileTask:
     around: np.ndarray
     counts: dict[int, int]
     pieces: tuple[Piece, ...]
+    surplus: int = 0
     exact: bool = True
     budget: int = UNLIMITED
 
@@ -175,6 +177,7 @@ def reconstruct_tile(job: TileJob) -> np.ndarray:
         counts,
         partial=state.partial,
         exact=task.exact,
+        surplus=task.surplus,
     )
     if finest > _SYNTHESIS_START or not task.exact:
         known.budget = task.budget * whole // own

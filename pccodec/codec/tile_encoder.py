@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 
 from pccodec.codec.checks import geometry_check
+from pccodec.codec.milestones import all_milestones
 from pccodec.codec.tile_counts import expected_counts, shares_of
 from pccodec.codec.tile_nodes import REACH, Neighbourhood, TileNodes
 from pccodec.container import MIN_SHARED, Header, TileLevels, level_check, pack_header, point_budget
@@ -109,6 +110,7 @@ def encode_tiles(
         scale=cloud.grid.scale,
         is_integer=cloud.grid.is_integer,
         tiles=TileLevels(cloud.level, level),
+        milestones=all_milestones(cloud.grid.bits),
     )
     jobs = (
         _TileJob(

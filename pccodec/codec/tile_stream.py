@@ -17,7 +17,7 @@ from pccodec.codec.layers import decode_geometry
 from pccodec.codec.tile_counts import counted_levels, expected_counts
 from pccodec.codec.tile_decoder import Piece, TileTask
 from pccodec.codec.tile_nodes import REACH, Neighbourhood
-from pccodec.container import Layer, Stream, level_check
+from pccodec.container import Header, Layer, Stream, level_check
 from pccodec.container.layout import node_budget
 from pccodec.container.tiles import Directory, max_directory_size, parse_directory
 from pccodec.errors import DamagedError, StreamError
@@ -53,6 +53,15 @@ class _TileLayer:
     level: int
     directory: Directory
     bounds: tuple[int, ...]
+
+
+def header_of(source: Source) -> Header:
+    """The header of a stream.
+
+    Raises:
+        StreamError: not a stream, or its header is damaged or missing.
+    """
+    return container.parse(source.read(0, _HEAD)).header
 
 
 class TileStream:
@@ -122,7 +131,8 @@ class TileStream:
     def _decode_shared(self, layers: Sequence[Layer]) -> Known:
         header, model = self.header, store.load_by_id(self.header.model_id)
         depth, counts = header.depth, dict(enumerate(header.counts))
-        known = Known({depth: np.zeros(1, dtype=np.uint64)}, {depth: root_map()}, {**counts, depth: 1})
+        root = np.zeros(1, dtype=np.uint64)
+        known = Known({depth: root}, {depth: root_map()}, {**counts, depth: 1}, surplus=header.surplus)
         for layer in layers:
             if not (layer.complete or layer.data):
                 break
@@ -136,6 +146,7 @@ class TileStream:
                     check=header.checks[level],
                     count=counts.get(level),
                     most=header.max_nodes(level),
+                    milestones=header.milestones_at(level),
                 )
             except DamagedError as error:
                 self.report(f"layer {layer.spec.name} ({error})", known.finest)
@@ -253,6 +264,7 @@ class TileStream:
             ),
             counts=expected_counts(self.header, whole, len(nodes), shares),
             pieces=pieces,
+            surplus=self.header.surplus,
             exact=self._is_exact,
             budget=-(-self._budget * len(nodes) // whole),
         )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pccodec.container.layout import (
+    ALL_MILESTONES,
     FORMAT_VERSION,
     MIN_SHARED,
+    MAX_SURPLUS,
+    MILESTONE_LEVELS,
     Header,
     LayerSpec,
     TileLevels,
@@ -14,8 +17,11 @@ from pccodec.container.layout import (
 from pccodec.container.stream import Layer, Stream, level_check, pack, pack_header, parse, truncate
 
 __all__ = [
+    "ALL_MILESTONES",
     "FORMAT_VERSION",
     "MIN_SHARED",
+    "MAX_SURPLUS",
+    "MILESTONE_LEVELS",
     "Header",
     "Layer",
     "LayerSpec",
