@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pccodec import container
 from pccodec.codec.decoder import decode
 from pccodec.codec.tile_stream import TileStream, header_of
 from pccodec.codec.tiles import tile_voxels

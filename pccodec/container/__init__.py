@@ -5,9 +5,9 @@ from __future__ import annotations
 from pccodec.container.layout import (
     ALL_MILESTONES,
     FORMAT_VERSION,
-    MIN_SHARED,
     MAX_SURPLUS,
     MILESTONE_LEVELS,
+    MIN_SHARED,
     Header,
     LayerSpec,
     TileLevels,
@@ -19,9 +19,9 @@ from pccodec.container.stream import Layer, Stream, level_check, pack, pack_head
 __all__ = [
     "ALL_MILESTONES",
     "FORMAT_VERSION",
-    "MIN_SHARED",
     "MAX_SURPLUS",
     "MILESTONE_LEVELS",
+    "MIN_SHARED",
     "Header",
     "Layer",
     "LayerSpec",
