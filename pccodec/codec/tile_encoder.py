@@ -18,7 +18,7 @@ from pccodec.codec.milestones import all_milestones
 from pccodec.codec.tile_counts import expected_counts, shares_of
 from pccodec.codec.tile_nodes import REACH, Neighbourhood, TileNodes
 from pccodec.container import MIN_SHARED, Header, TileLevels, level_check, pack_header, point_budget
-from pccodec.container.layout import POINTS_PER_BYTE
+from pccodec.container.layout import POINTS_PER_BYTE, tile_budget
 from pccodec.container.tiles import Directory
 from pccodec.entropy.geometry import LevelContext, encode_inside, encode_level
 from pccodec.errors import InputError
@@ -86,7 +86,7 @@ def encode_tiles(
         folder: where temporary files go.
 
     Raises:
-        InputError: the cloud has no tiles.
+        InputError: the cloud has no tiles, or too many for its size.
         ModelError: the model is missing.
     """
     if not cloud.tiles:
@@ -180,6 +180,8 @@ def _encode_shared(
 
 def _affordable(shared: dict[int, _SharedLayer], counts: list[int], top: int, share: float) -> int:
     """The finest level whose layers and those above take at most ``share`` of the stream, at most ``top``."""
+    if not shared:
+        return top
     finest = min(shared)
     # Finer layers take at least as many bytes a node as the finest one that is known, as a rule.
     finer = len(shared[finest].payload) * sum(counts[:finest]) / counts[finest]
@@ -255,6 +257,9 @@ def _write(
         directories[-1] = replace(directories[-1], lengths=(*before, last + zeros))
         packed[-1] = directories[-1].pack()
         sizes[-1] = len(packed[-1]) + last + zeros + sum(before)
+    if len(directories[0].lengths) > tile_budget(sum(map(len, shared)) + sum(sizes)):
+        tiles, points = len(directories[0].lengths), header.counts[0]
+        raise InputError(f"{tiles} tiles are too many for {points} points: make them larger")
     checks = list(header.checks)
     checks[: len(packed)] = [level_check(head) for head in reversed(packed)]
     header = replace(header, checks=tuple(checks))

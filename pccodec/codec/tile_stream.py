@@ -18,7 +18,7 @@ from pccodec.codec.tile_counts import counted_levels, expected_counts
 from pccodec.codec.tile_decoder import Piece, TileTask
 from pccodec.codec.tile_nodes import REACH, Neighbourhood
 from pccodec.container import Header, Layer, Stream, level_check
-from pccodec.container.layout import node_budget
+from pccodec.container.layout import node_budget, tile_budget
 from pccodec.container.tiles import Directory, max_directory_size, parse_directory
 from pccodec.errors import DamagedError, StreamError
 from pccodec.model import store
@@ -27,6 +27,7 @@ from pccodec.source import Source
 from pccodec.sparse.neighbors import root_map
 from pccodec.voxels import morton
 from pccodec.voxels.grid import Grid
+from pccodec.voxels.tiles import tile_level
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ _HEAD = 1 << 12
 
 _GAP = 1 << 12
 """Bytes between two ranges that are read along rather than left out by asking twice."""
+
+_PART = 1 << 20
+"""Voxels that are reconstructed at a time, about, while nothing is known of single tiles."""
 
 _BATCH = 1 << 25
 """Bytes of tiles that are read ahead."""
@@ -80,6 +84,7 @@ class TileStream:
         known: what the shared layers tell. Of a prefix that ends within them, what the geometry
             network makes of it at the shared level; sparse clouds stay as they are.
         tiles: Morton codes of the tiles, uint64, increasing; None where the shared level is not known.
+            While no layer in tiles is there, they are larger cubes than later.
 
     Raises:
         StreamError: not a stream of tiles, or its header is damaged or missing.
@@ -115,13 +120,31 @@ class TileStream:
         self.tiles: np.ndarray | None = None
         self._layers: list[_TileLayer] = []
         if self.known.finest == header.tiles.shared:
-            codes = self.known.codes[self.known.finest]
-            above = codes >> np.uint64(3 * (header.tiles.tile - header.tiles.shared))
-            self.tiles, firsts = np.unique(above, return_index=True)
-            self._nodes = np.split(codes, firsts[1:])
-            self._places = Neighbourhood(self.tiles.tolist())
-            if self._is_exact:
+            count = self._cut(header.tiles.tile)
+            if self._is_exact and count <= tile_budget(self._limit):
                 self._read_directories([layer for layer in stream.layers if header.in_tiles(layer.spec)])
+            if not self._layers:
+                # Nothing is known of single tiles: the fewer parts the better.
+                self._cut(max(header.tiles.tile, self._part_level()))
+
+    def _cut(self, level: int) -> int:
+        """Cut the nodes of the shared level into cubes of edge ``2**level``; how many there are."""
+        codes = self.known.codes[self._levels.shared]
+        self.tiles, firsts = np.unique(
+            codes >> np.uint64(3 * (level - self._levels.shared)), return_index=True
+        )
+        self._level = level
+        self._nodes = np.split(codes, firsts[1:])
+        self._places = Neighbourhood(self.tiles.tolist())
+        return len(self.tiles)
+
+    def _part_level(self) -> int:
+        """The coarsest level whose cubes are expected to hold no more voxels than a large tile."""
+        codes = self.known.codes[self._levels.shared]
+        voxels = min(self.header.counts[0], self._budget)
+        return self._levels.shared + tile_level(
+            codes, self.header.depth - self._levels.shared, _PART * len(codes) // voxels, least=0
+        )
 
     def _node_budget(self, stream: Stream) -> int:
         """Voxels that may be predicted while no N_3 is verified: the bytes up to there count."""
@@ -194,8 +217,8 @@ class TileStream:
     def select(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Indices of the tiles that hold voxels from ``low`` to ``high``, both (3,), included."""
         assert self.tiles is not None
-        corner = morton.decode(self.tiles).astype(np.int64) << self._levels.tile
-        inside = (corner <= high) & (corner + (1 << self._levels.tile) > low)
+        corner = morton.decode(self.tiles).astype(np.int64) << self._level
+        inside = (corner <= high) & (corner + (1 << self._level) > low)
         return np.flatnonzero(inside.all(axis=1))
 
     def tasks(self, selected: Sequence[int]) -> Iterator[TileTask]:
@@ -256,11 +279,11 @@ class TileStream:
             model_id=self.header.model_id,
             depth=self.header.depth,
             code=int(self.tiles[index]),
-            level=self._levels.tile,
+            level=self._level,
             shared=self._levels.shared,
             nodes=nodes,
             around=self._places.around(
-                index, self._levels.tile - self._levels.shared, REACH, self._nodes.__getitem__
+                index, self._level - self._levels.shared, REACH, self._nodes.__getitem__
             ),
             counts=expected_counts(self.header, whole, len(nodes), shares),
             pieces=pieces,

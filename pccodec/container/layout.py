@@ -31,6 +31,9 @@ MAX_SURPLUS = 15
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
 
+TILE_FLOOR = 1 << 8
+BYTES_PER_TILE = 1 << 9
+
 NODE_FLOOR = 1 << 20
 NODES_PER_BYTE = 1 << 8
 
@@ -42,6 +45,15 @@ def point_budget(size: int) -> int:
     bits a point. So nobody takes a few forged bytes for a huge cloud.
     """
     return POINT_FLOOR + POINTS_PER_BYTE * size
+
+
+def tile_budget(size: int) -> int:
+    """Tiles that a stream of ``size`` bytes may have: 2**8 + one for 512 bytes.
+
+    A tile takes time however little it holds. Of a prefix that is too short for its tiles, the layers in
+    tiles are not used.
+    """
+    return TILE_FLOOR + size // BYTES_PER_TILE
 
 
 def node_budget(size: int) -> int:

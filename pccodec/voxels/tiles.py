@@ -56,18 +56,19 @@ class TiledCloud:
         return sum(tile.points for tile in self.tiles)
 
 
-def tile_level(codes: np.ndarray, bits: int, most: int) -> int:
-    """The coarsest level whose cubes hold at most ``most`` voxels each, at least MIN_LEVEL.
+def tile_level(codes: np.ndarray, bits: int, most: int, least: int = MIN_LEVEL) -> int:
+    """The coarsest level whose cubes hold at most ``most`` voxels each, or ``least``.
 
     Args:
         codes: uint64 (n,), strictly increasing.
         bits: bits an axis of the grid.
         most: voxels of a tile.
+        least: the finest level to try.
     """
-    for level in range(bits, MIN_LEVEL, -1):
+    for level in range(bits, least, -1):
         if np.diff(_starts(codes, level), append=len(codes)).max() <= most:
             return level
-    return MIN_LEVEL
+    return least
 
 
 def split(codes: np.ndarray, grid: Grid, level: int, folder: Path) -> TiledCloud:
