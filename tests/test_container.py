@@ -179,8 +179,6 @@ def test_newer_formats_are_named() -> None:
         parse(data[:2] + b"\x03" + data[3:])
     with pytest.raises(StreamError, match="version 1 is not supported"):
         parse(data[:2] + b"\x01" + data[3:])
-    with pytest.raises(StreamError, match="newer format, tiles not supported"):
-        parse(data[:11] + bytes([data[11] | 0x80]) + data[12:])
     with pytest.raises(StreamError, match="newer format, unknown flags"):
         parse(data[:11] + bytes([data[11] | 0x20]) + data[12:])
     head = data[:11] + bytes([data[11] | 0x18]) + data[12 : parse(data).header_size - 2]

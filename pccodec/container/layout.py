@@ -17,6 +17,9 @@ RANK_LEVELS = (3, 2, 1)
 
 MAX_RANKS = 15
 
+MIN_SHARED = 3
+"""Finest shared level of a stream of tiles: where synthesis starts."""
+
 MILESTONE_LEVELS = (5, 4, 3)
 """Levels whose geometry layers, when cut, are used up to a milestone; coarser ones only when whole."""
 
@@ -27,6 +30,9 @@ MAX_SURPLUS = 15
 
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
+
+TILE_FLOOR = 1 << 8
+BYTES_PER_TILE = 1 << 9
 
 NODE_FLOOR = 1 << 20
 NODES_PER_BYTE = 1 << 8
@@ -39,6 +45,15 @@ def point_budget(size: int) -> int:
     bits a point. So nobody takes a few forged bytes for a huge cloud.
     """
     return POINT_FLOOR + POINTS_PER_BYTE * size
+
+
+def tile_budget(size: int) -> int:
+    """Tiles that a stream of ``size`` bytes may have: 2**8 + one for 512 bytes.
+
+    A tile takes time however little it holds. Of a prefix that is too short for its tiles, the layers in
+    tiles are not used.
+    """
+    return TILE_FLOOR + size // BYTES_PER_TILE
 
 
 def node_budget(size: int) -> int:
@@ -93,6 +108,20 @@ def layer_specs(depth: int, ranks: tuple[int, int, int]) -> list[LayerSpec]:
 
 
 @dataclass(frozen=True)
+class TileLevels:
+    """How a stream of tiles is cut.
+
+    Attributes:
+        tile: T, tiles are the nodes of ``X_T``, cubes of edge ``2**T`` voxels.
+        shared: S, MIN_SHARED ≤ S ≤ T; the layers G_{D-1} … G_S are coded for the whole cloud, finer
+            ones tile by tile.
+    """
+
+    tile: int
+    shared: int
+
+
+@dataclass(frozen=True)
 class Header:
     """Everything that a decoder knows before the first payload byte.
 
@@ -107,6 +136,8 @@ class Header:
         origin: the point of voxel (0, 0, 0); integers where ``is_integer``.
         scale: edge of a voxel in the cloud's unit; 1 where ``is_integer``.
         is_integer: the cloud's coordinates are integers and come back as such.
+        tiles: levels of the tiles, None where there are none. In tiles, the check value of a layer
+            below the shared levels is that of its directory (``pccodec.container.tiles``).
         milestones: for levels 5, 4 and 3 a mask 0…127: bit ``j`` is set where a decoder may
             reconstruct from the first ``j + 1`` octants of that geometry layer. Between
             milestones quality need not rise with every byte.
@@ -126,6 +157,7 @@ class Header:
     origin: tuple[float, float, float] = (0, 0, 0)
     scale: float = 1.0
     is_integer: bool = True
+    tiles: TileLevels | None = None
     milestones: tuple[int, int, int] = (0, 0, 0)
     surplus: int = 0
 
@@ -152,6 +184,12 @@ class Header:
             raise StreamError("the grid's origin or scale is not finite")
         if self.is_integer and self.scale != 1:
             raise StreamError("an integer grid has scale 1")
+        if self.tiles and not MIN_SHARED <= self.tiles.shared <= self.tiles.tile <= self.depth:
+            raise StreamError(
+                f"tiles of level {self.tiles.tile} with {self.tiles.shared} shared at depth {self.depth}"
+            )
+        if self.tiles and any(self.ranks):
+            raise StreamError("a stream of tiles has no ranks")
         for level, mask in zip(MILESTONE_LEVELS, self.milestones, strict=True):
             if not 0 <= mask <= (ALL_MILESTONES if level < self.depth else 0):
                 raise StreamError(f"milestones {mask} at level {level} of depth {self.depth}")
@@ -178,7 +216,14 @@ class Header:
         """Most bytes that a layer can take: 16 a node that carries its symbols, and 64.
 
         A symbol costs at most 16 bits (frequencies are at least 2**-16); a node has 8
-        child bits, or one rank symbol with its escapes.
+        child bits, or one rank symbol with its escapes. A directory takes 16 bytes a tile or fewer.
         """
         nodes = self.max_nodes(spec.level + 1 if spec.kind == "G" else spec.level)
+        if self.in_tiles(spec):
+            assert self.tiles
+            nodes += self.max_nodes(self.tiles.tile)
         return 16 * nodes + 64
+
+    def in_tiles(self, spec: LayerSpec) -> bool:
+        """Whether a layer is coded tile by tile."""
+        return self.tiles is not None and spec.level < self.tiles.shared

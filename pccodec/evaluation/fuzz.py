@@ -79,6 +79,12 @@ def sample_clouds() -> list[np.ndarray]:
     ]
 
 
+def sample_streams() -> list[bytes]:
+    """Streams of the sample clouds, and one of the first in tiles."""
+    clouds = sample_clouds()
+    return [codec.encode(points) for points in clouds] + [codec.encode(clouds[0], tile_points=400)]
+
+
 def mutate(streams: Sequence[bytes], seed: int) -> tuple[str, bytes]:
     """A kind of mutation and one stream mutated by it; the same for the same seed."""
     source = np.random.default_rng([seed, 0x9CC])
@@ -254,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=10_000, help="mutated streams")
     parser.add_argument("--seed", type=int, default=0, help="first seed; each stream takes one")
     options = parser.parse_args(arguments)
-    streams = [codec.encode(points) for points in sample_clouds()]
+    streams = sample_streams()
     started = time.monotonic()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("mutated streams", total=options.count)
