@@ -45,7 +45,7 @@ def describe(stream: container.Stream) -> dict[str, Any]:
                 "stride": layer.spec.stride,
                 "rank": layer.spec.rank or None,
                 "bytes": layer.length,
-                "bytes_here": len(layer.data),
+                "bytes_here": layer.arrived,
                 "cumulative_bytes": end,
                 "cumulative_bpp": 8 * end / points,
             }

@@ -9,7 +9,17 @@ from pccodec.container.layout import (
     layer_specs,
     point_budget,
 )
-from pccodec.container.stream import Layer, Stream, level_check, pack, pack_header, parse, truncate
+from pccodec.container.stream import (
+    Layer,
+    Stream,
+    level_check,
+    pack,
+    pack_header,
+    parse,
+    parse_source,
+    prefix_size,
+    truncate,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -22,6 +32,8 @@ __all__ = [
     "pack",
     "pack_header",
     "parse",
+    "parse_source",
     "point_budget",
+    "prefix_size",
     "truncate",
 ]
