@@ -214,7 +214,7 @@ def test_errors_of_commands(
         raise error
 
     monkeypatch.delenv("PCCODEC_DEBUG", raising=False)
-    monkeypatch.setattr(container, "parse", fail)
+    monkeypatch.setattr(container, "parse_source", fail)
     result = run("info", "-", stdin=make_stream())
     assert result.exit_code == code
     assert result.stderr.split("pccodec: error: ")[1] == message + "\n"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import click
 
 from pccodec import container
-from pccodec.cli.streams import read_stream, refuse_terminal
+from pccodec.cli.options import Box, Corner, allow_partial_option
+from pccodec.cli.streams import reading, refuse_terminal
+from pccodec.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -17,30 +23,58 @@ logger = logging.getLogger(__name__)
 @click.option("-o", "--output", required=True, metavar="OUT", help='Cloud to write, "-": standard output.')
 @click.option("--layers", type=click.IntRange(0), help="Use only the first so many layers.")
 @click.option("--max-bytes", type=click.IntRange(0), help="Use only the first so many bytes.")
+@click.option(
+    "--bbox",
+    type=Box(),
+    help="Only points in this box, faces included, in units of the input cloud; inf is no limit.",
+)
 @click.option("--strict", is_flag=True, help="Refuse damaged streams (exit code 5).")
+@allow_partial_option
 @click.option("--format", "format_", metavar="NAME", help="Format of OUT where its suffix does not tell it.")
 def decode_command(
     source: str,
     output: str,
     layers: int | None,
     max_bytes: int | None,
+    bbox: tuple[Corner, Corner] | None,
     strict: bool,
+    allow_partial: bool,
     format_: str | None,
 ) -> None:
-    """Restore the cloud of the stream IN, as well as its bytes allow.
+    """Restore the cloud of the stream IN, a file or a URL, as well as its bytes allow.
 
-    A damaged stream is decoded up to its last intact layer, with a warning, unless --strict.
+    Of a URL only the bytes that are needed are fetched. A damaged stream is decoded up to its last
+    intact layer, with a warning, unless --strict.
     """
     if layers is not None and max_bytes is not None:
         raise click.UsageError("give only one of --layers and --max-bytes")
     refuse_terminal(output)
-    data = read_stream(source)
-    stream = container.parse(data)
-    if stream.trailing:
-        logger.warning("%s bytes behind the end of the stream are ignored", f"{stream.trailing:,}")
+    with reading(source, allow_partial) as opened:
+        stream = container.parse_source(opened)
+        if stream.trailing:
+            logger.warning("%s bytes behind the end of the stream are ignored", f"{stream.trailing:,}")
+        size = stream.size
+        if layers is not None or max_bytes is not None:
+            size = container.prefix_size(stream, layers=layers, max_bytes=max_bytes)
+        data = opened.read(0, size)
     from pccodec import codec, io
 
-    points = codec.decode(data, layers=layers, max_bytes=max_bytes, strict=strict)
+    points = codec.decode(data, strict=strict)
+    if bbox is not None:
+        points = _crop(points, *bbox)
     grid = stream.header
     io.write(output, points, format_, tolerance=0.0 if grid.is_integer else grid.scale / 1024)
     logger.info("%s points", f"{len(points):,}")
+
+
+def _crop(points: np.ndarray, low: Corner, high: Corner) -> np.ndarray:
+    """The points in a box, its faces included.
+
+    Raises:
+        InputError: there are none.
+    """
+    inside = points[((points >= low) & (points <= high)).all(axis=1)]
+    if len(inside) == 0:
+        ranges = ", ".join(f"{a:.9g} to {b:.9g}" for a, b in zip(points.min(0), points.max(0), strict=True))
+        raise InputError(f"no point lies in the box: the cloud spans {ranges}")
+    return inside

@@ -8,19 +8,22 @@ from typing import Any
 import click
 
 from pccodec import container
-from pccodec.cli.streams import read_stream
+from pccodec.cli.options import allow_partial_option
+from pccodec.cli.streams import reading
 
 
 @click.command("info", short_help="Show what a stream holds, layer by layer.")
 @click.argument("source", metavar="IN")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info_command(source: str, as_json: bool) -> None:
-    """Show the header of the stream IN and its layers.
+@allow_partial_option
+def info_command(source: str, as_json: bool, allow_partial: bool) -> None:
+    """Show the header of the stream IN, a file or a URL, and its layers. Only the header is read.
 
     Cumulative bytes and bits per point count the header in; points are those of the whole cloud,
     duplicates merged.
     """
-    facts = describe(container.parse(read_stream(source)))
+    with reading(source, allow_partial) as opened:
+        facts = describe(container.parse_source(opened))
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:

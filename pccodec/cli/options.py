@@ -1,0 +1,34 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+Corner = tuple[float, float, float]
+
+
+class Box(click.ParamType):
+    """Two corners of a box, as in ``0,0,0,10,20,5``."""
+
+    name = "X0,Y0,Z0,X1,Y1,Z1"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Corner, Corner]:
+        try:
+            x0, y0, z0, x1, y1, z1 = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not of six numbers like 0,0,0,10,20,5", param, ctx)
+        low, high = (x0, y0, z0), (x1, y1, z1)
+        if any(math.isnan(x) for x in low + high) or any(a > b for a, b in zip(low, high, strict=True)):
+            self.fail(f"{value!r} is no box: the first corner must be the lower one", param, ctx)
+        return low, high
+
+
+allow_partial_option = click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Of a URL, use what arrived where the rest cannot be had, with a warning.",
+)
