@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pccodec import container
+from pccodec.cli.console import show
 from pccodec.cli.options import allow_partial_option
 from pccodec.cli.streams import reading
 
@@ -104,9 +105,7 @@ def _print_tables(facts: dict[str, Any]) -> None:
             f"{layer['cumulative_bpp']:.4f}",
             _here(layer["bytes_here"], layer["bytes"]),
         )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(head)
-    console.print(table)
+    show(Console(highlight=False, soft_wrap=True), head, table)
 
 
 def _here(arrived: int, declared: int) -> str:
