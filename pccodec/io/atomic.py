@@ -45,9 +45,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # numpy says how much it wrote, but not why no more.
-        reason = error.strerror or f"{error} (is the disk full, or the size of files limited?)"
-        raise InputError(f"cannot write {name}: {reason}") from error
+        raise InputError(f"cannot write {name}: {error.strerror or error}") from error
 
 
 @contextmanager
