@@ -14,11 +14,16 @@ from pccodec.voxels import octree
 
 def down_to_synthesis(known: Known, network: OccupancyNetwork) -> Known:
     """``known`` with the levels that the geometry network predicts down to the start of synthesis."""
-    if known.finest <= known.start:
+    return down_to(known.start, known, network)
+
+
+def down_to(target: int, known: Known, network: OccupancyNetwork) -> Known:
+    """``known`` with level ``target``, 3 or coarser, as the geometry network predicts it, if it is finer."""
+    if known.finest <= target:
         return known
     codes, neighbors = known.codes[known.finest], known.maps[known.finest]
     counts, partial = dict(known.counts), known.partial
-    for level in range(known.finest - 1, known.start - 1, -1):
+    for level in range(known.finest - 1, target - 1, -1):
         occupancy = predict_level(
             network,
             LevelContext(neighbors, level, counts, codes),
@@ -28,7 +33,6 @@ def down_to_synthesis(known: Known, network: OccupancyNetwork) -> Known:
         )
         codes, neighbors = octree.expand(codes, occupancy), child_map(neighbors, occupancy)
         counts[level], partial = len(codes), None
-    start = known.start
     return replace(
-        known, codes={start: codes}, maps={start: neighbors}, counts=counts, partial=None, exact=False
+        known, codes={target: codes}, maps={target: neighbors}, counts=counts, partial=None, exact=False
     )

@@ -9,11 +9,14 @@ import numpy as np
 from pccodec import container
 from pccodec.codec.layers import decode_geometry, decode_ranks
 from pccodec.codec.reconstruction import reconstruct
+from pccodec.codec.tile_stream import TileStream
+from pccodec.codec.tiles import tile_voxels
 from pccodec.container import Stream
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.store import Model
 from pccodec.model.upsampling import Known
+from pccodec.source import BytesSource
 from pccodec.sparse.neighbors import root_map
 from pccodec.voxels.grid import Grid
 
@@ -45,6 +48,9 @@ def decode(
         data = container.truncate(data, max_bytes=max_bytes)
     stream = container.parse(data)
     header = stream.header
+    if header.tiles:
+        tiles = TileStream(BytesSource(data), strict=strict)
+        return tiles.grid.points(np.concatenate(list(tile_voxels(tiles))))
     model = store.load_by_id(header.model_id)
     known = _decode_layers(stream, model, strict)
     # Until G_3 is decoded nothing but the header vouches for the counts.

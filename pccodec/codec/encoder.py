@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pccodec import container
 from pccodec.codec.checks import geometry_check
 from pccodec.codec.latents import rank_layers
+from pccodec.codec.tile_encoder import TileConfig, encode_tiles
 from pccodec.container import Header
 from pccodec.entropy.geometry import LevelContext, encode_level
 from pccodec.errors import InputError
@@ -16,6 +21,7 @@ from pccodec.model.config import LATENT_LEVELS
 from pccodec.sparse.neighbors import child_map, root_map
 from pccodec.voxels.grid import voxelize
 from pccodec.voxels.octree import Octree
+from pccodec.voxels.tiles import split, tile_level
 
 
 def encode(
@@ -25,6 +31,7 @@ def encode(
     bits: int | None = None,
     model: str | None = None,
     ranks: tuple[int, int, int] | None = None,
+    tile_points: int | None = TileConfig.tile_points,
 ) -> bytes:
     """Encode points into one stream that may be cut after any byte behind its header.
 
@@ -36,6 +43,8 @@ def encode(
         model: name of a model or path of its file; None for the default.
         ranks: most latent ranks at strides 8, 4 and 2; None lets the encoder send those
             that are worth their bytes.
+        tile_points: clouds of more voxels are coded in tiles of at most so many, which have no ranks;
+            None never makes tiles.
 
     Raises:
         InputError: the points cannot be encoded.
@@ -48,6 +57,18 @@ def encode(
     ):
         most = ",".join(str(loaded.config.ranks[level]) for level in LATENT_LEVELS)
         raise InputError(f"the model {loaded.name} has no more than {most} ranks at strides 8, 4, 2")
+    level = grid.bits if tile_points is None else tile_level(codes, grid.bits, tile_points)
+    if level < grid.bits:
+        if ranks is not None and any(ranks):
+            raise InputError(
+                f"ranks are not written in tiles: choose none, or larger tiles than {tile_points} points"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            stream = io.BytesIO()
+            config = TileConfig(tile_points=tile_points or 0)
+            tiled = split(codes, grid, level, Path(folder))
+            encode_tiles(tiled, stream, model=model, config=config)
+            return stream.getvalue()
     tree = Octree.build(codes, grid.bits)
     maps = [root_map()]
     for level in range(grid.bits - 1, 0, -1):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pccodec.container.layout import (
     FORMAT_VERSION,
+    MIN_SHARED,
     Header,
     LayerSpec,
+    TileLevels,
     layer_specs,
     point_budget,
 )
@@ -23,10 +25,12 @@ from pccodec.container.stream import (
 
 __all__ = [
     "FORMAT_VERSION",
+    "MIN_SHARED",
     "Header",
     "Layer",
     "LayerSpec",
     "Stream",
+    "TileLevels",
     "layer_specs",
     "level_check",
     "pack",

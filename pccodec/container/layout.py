@@ -17,6 +17,9 @@ RANK_LEVELS = (3, 2, 1)
 
 MAX_RANKS = 15
 
+MIN_SHARED = 3
+"""Finest shared level of a stream of tiles: where synthesis starts."""
+
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
 
@@ -85,6 +88,20 @@ def layer_specs(depth: int, ranks: tuple[int, int, int]) -> list[LayerSpec]:
 
 
 @dataclass(frozen=True)
+class TileLevels:
+    """How a stream of tiles is cut.
+
+    Attributes:
+        tile: T, tiles are the nodes of ``X_T``, cubes of edge ``2**T`` voxels.
+        shared: S, MIN_SHARED ≤ S ≤ T; the layers G_{D-1} … G_S are coded for the whole cloud, finer
+            ones tile by tile.
+    """
+
+    tile: int
+    shared: int
+
+
+@dataclass(frozen=True)
 class Header:
     """Everything that a decoder knows before the first payload byte.
 
@@ -99,6 +116,8 @@ class Header:
         origin: the point of voxel (0, 0, 0); integers where ``is_integer``.
         scale: edge of a voxel in the cloud's unit; 1 where ``is_integer``.
         is_integer: the cloud's coordinates are integers and come back as such.
+        tiles: levels of the tiles, None where there are none. In tiles, the check value of a layer
+            below the shared levels is that of its directory (``pccodec.container.tiles``).
 
     Raises:
         StreamError: from the constructor, if the values contradict each other or
@@ -113,6 +132,7 @@ class Header:
     origin: tuple[float, float, float] = (0, 0, 0)
     scale: float = 1.0
     is_integer: bool = True
+    tiles: TileLevels | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.depth <= MAX_DEPTH:
@@ -137,6 +157,12 @@ class Header:
             raise StreamError("the grid's origin or scale is not finite")
         if self.is_integer and self.scale != 1:
             raise StreamError("an integer grid has scale 1")
+        if self.tiles and not MIN_SHARED <= self.tiles.shared <= self.tiles.tile <= self.depth:
+            raise StreamError(
+                f"tiles of level {self.tiles.tile} with {self.tiles.shared} shared at depth {self.depth}"
+            )
+        if self.tiles and any(self.ranks):
+            raise StreamError("a stream of tiles has no ranks")
 
     @property
     def layers(self) -> list[LayerSpec]:
@@ -152,7 +178,14 @@ class Header:
         """Most bytes that a layer can take: 16 a node that carries its symbols, and 64.
 
         A symbol costs at most 16 bits (frequencies are at least 2**-16); a node has 8
-        child bits, or one rank symbol with its escapes.
+        child bits, or one rank symbol with its escapes. A directory takes 16 bytes a tile or fewer.
         """
         nodes = self.max_nodes(spec.level + 1 if spec.kind == "G" else spec.level)
+        if self.in_tiles(spec):
+            assert self.tiles
+            nodes += self.max_nodes(self.tiles.tile)
         return 16 * nodes + 64
+
+    def in_tiles(self, spec: LayerSpec) -> bool:
+        """Whether a layer is coded tile by tile."""
+        return self.tiles is not None and spec.level < self.tiles.shared

@@ -17,6 +17,7 @@ from pccodec.container.layout import (
     RANK_LEVELS,
     Header,
     LayerSpec,
+    TileLevels,
     layer_specs,
     node_budget,
     point_budget,
@@ -142,9 +143,13 @@ def pack(header: Header, payloads: Sequence[bytes]) -> bytes:
 def pack_header(header: Header, lengths: Sequence[int]) -> bytes:
     """The header's bytes, checksum included, for layers of the given lengths (not checked)."""
     fields = BitWriter()
-    fields.write(0, 3)  # tiles, two reserved flags
+    fields.write(header.tiles is not None, 1)
+    fields.write(0, 2)  # reserved flags
     fields.write(_grid_mode(header), 2)
     fields.write(header.depth, 5)
+    if header.tiles:
+        fields.write(header.tiles.tile, 5)
+        fields.write(header.tiles.shared, 5)
     for level, count in zip(RANK_LEVELS, header.ranks, strict=True):
         if level < header.depth:
             fields.write(count, 4)
@@ -184,13 +189,12 @@ def parse_source(source: Source) -> Stream:
     data = source.read(0, _MAX_HEADER)
     _check_magic(data)
     reader = BitReader(data[_FIXED:])
-    tiles, reserved = reader.read(1), reader.read(2)
-    if tiles:
-        raise StreamError("written by a newer format, tiles not supported")
+    tiled, reserved = reader.read(1), reader.read(2)
     if reserved:
         raise StreamError("written by a newer format, unknown flags in the header")
     grid_mode = reader.read(2)
     depth = reader.read(5)
+    tiles = TileLevels(reader.read(5), reader.read(5)) if tiled else None
     k3, k2, k1 = (reader.read(4) if level < depth else 0 for level in RANK_LEVELS)
     counts = _read_counts(reader, depth)
     coder = LengthCoder()
@@ -213,6 +217,7 @@ def parse_source(source: Source) -> Stream:
         origin=origin,
         scale=scale,
         is_integer=grid_mode != _GRID_FLOAT,
+        tiles=tiles,
     )
     return _layers(source, header, lengths, end + 2)
 

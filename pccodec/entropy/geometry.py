@@ -94,14 +94,6 @@ def second_group(codes: np.ndarray) -> np.ndarray:
     return POPCOUNT[(codes & np.uint64(7)).astype(np.uint8)] & 1 == 1
 
 
-def _blocks(state: LevelState, size: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Nodes and logits of a group in the blocks that the calibration learns from."""
-    for nodes, logits in state.logits():
-        for start in range(0, len(logits), size):
-            part = logits[start : start + size]
-            yield slice(nodes.start + start, nodes.start + start + len(part)), part
-
-
 def _open(occupancy: np.ndarray) -> np.ndarray:
     """Indices of the nodes whose last bit is not certain: one of the seven before is set."""
     return np.flatnonzero(occupancy & (1 << _LAST) - 1)
@@ -134,9 +126,21 @@ class _LevelCoder:
 
     def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
         self.order, codes, neighbors, self.state = _begin(network, context)
-        self.block = block_size(len(codes))
-        self.contexts = LocalContexts(neighbors)
+        self._block = block_size(len(codes))
+        self._contexts = LocalContexts(neighbors)
         self.calibration = Calibration(morton.decode(codes))
+
+    def start_group(self, octant: int, group: int, occupancy: np.ndarray, logits: np.ndarray) -> None:
+        """Begin with the bits of an octant and a group, 0 or 1; ``logits`` (n,) get the network's there."""
+        if group == 0:
+            self.calibration.start_pass(octant, self._contexts.keys(octant, occupancy))
+        for nodes, found in self.state.logits():
+            logits[nodes] = found
+
+    def blocks(self, start: int, stop: int) -> Iterator[slice]:
+        """The blocks of nodes that the calibration learns from; ``start`` is where a group or block starts."""
+        for first in range(start, stop, self._block):
+            yield slice(first, min(first + self._block, stop))
 
 
 def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray) -> bytes:
@@ -148,17 +152,17 @@ def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np
         occupancy: uint8 (n,), the child bits of each node of ``X_{l+1}``, none 0.
     """
     encoder, coder = RangeEncoder(), _LevelCoder(network, context)
-    occupancy = occupancy[coder.order]
+    occupancy, logits = occupancy[coder.order], np.empty(len(occupancy))
     for octant in range(PASSES):
         bits = (occupancy >> octant) & 1
-        coder.calibration.start_pass(octant, coder.contexts.keys(octant, occupancy))
-        for group in coder.state.groups:
-            for nodes, logits in _blocks(coder.state, coder.block):
-                part = bits[nodes]
+        for index, group in enumerate(coder.state.groups):
+            coder.start_group(octant, index, occupancy, logits)
+            for nodes in coder.blocks(group.start, group.stop):
+                part, found = bits[nodes], logits[nodes]
                 chosen = _open(occupancy[nodes]) if octant == _LAST else None
                 if chosen is not None:
-                    part, logits = part[chosen], logits[chosen]
-                encoder.encode_bits(part, coder.calibration.predict(nodes, chosen, logits))
+                    part, found = part[chosen], found[chosen]
+                encoder.encode_bits(part, coder.calibration.predict(nodes, chosen, found))
                 coder.calibration.update(part)
             coder.state.observe(bits[group])
     return encoder.finish()
@@ -167,56 +171,90 @@ def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np
 def decode_level(
     network: OccupancyNetwork, context: LevelContext, data: bytes, complete: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Child bits from a layer, or from its first bytes.
+    """Child bits from a layer, or from its first bytes: :meth:`LevelDecoder.decode` of a new decoder."""
+    return LevelDecoder(network, context).decode(data, complete)
+
+
+class LevelDecoder:
+    """Decodes a layer whose bytes may arrive piece by piece.
 
     Args:
         network: the network that encoded the layer.
         context: as it was when encoding.
-        data: the layer's bytes, or its beginning.
-        complete: whether ``data`` is the whole layer.
 
-    Returns:
-        occupancy uint8 (n,), and known uint8 (n,): bit ``o`` of ``known`` is set
-        where bit ``o`` of ``occupancy`` is determined; all other bits are 0.
-        A complete layer is known entirely (255).
-
-    Raises:
-        DamagedError: if a complete layer holds what no encoder writes.
+    Attributes:
+        order: int64 (n,), the nodes in coding order, group after group.
+        state: the network's, behind :meth:`LevelState.logits` of the current octant and group.
+        octant: the octant whose bits come next; 8 if all are known.
+        group: index of the group whose bits come next.
+        occupancy: uint8 (n,) in coding order, the known child bits.
+        known: uint8 (n,) in coding order, a set bit where the child bit is known.
+        logits: int16 (8, n) in coding order, the network's, by octant up to the current group.
     """
-    coder = _LevelCoder(network, context)
-    coded, determined = _decode(coder, RangeDecoder(data, complete))
-    occupancy, known = np.empty_like(coded), np.empty_like(determined)
-    occupancy[coder.order], known[coder.order] = coded, determined
-    return occupancy, known
 
+    def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
+        self._coder = _LevelCoder(network, context)
+        self.order, self.state = self._coder.order, self._coder.state
+        count = len(self.order)
+        self.octant, self.group = 0, 0
+        self.occupancy, self.known = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint8)
+        self.logits = np.zeros((PASSES, count), dtype=np.int16)
+        self._next: int | None = None
+        self._range: RangeDecoder | None = None
 
-def _decode(coder: _LevelCoder, decoder: RangeDecoder) -> tuple[np.ndarray, np.ndarray]:
-    """Occupancy and known bits, uint8 (n,), in coding order."""
-    count = len(coder.order)
-    occupancy, known = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint8)
-    for octant in range(PASSES):
-        bits = np.zeros(count, dtype=np.uint8)
-        coder.calibration.start_pass(octant, coder.contexts.keys(octant, occupancy))
-        for group in coder.state.groups:
-            for nodes, logits in _blocks(coder.state, coder.block):
-                chosen = _open(occupancy[nodes]) if octant == _LAST else None
-                part = logits if chosen is None else logits[chosen]
-                decoded = decoder.decode_bits(coder.calibration.predict(nodes, chosen, part))
-                reached = nodes.start + len(logits)
-                if chosen is None:
-                    if decoder.exhausted:
-                        reached = nodes.start + len(decoded)
-                    bits[nodes.start : reached] = decoded
-                else:
-                    if decoder.exhausted:
-                        # Certain bits take no bytes, but the nodes before them must be known.
-                        reached = nodes.start + int(chosen[len(decoded)])
-                    bits[nodes.start : reached] = 1
-                    bits[nodes.start + chosen[: len(decoded)]] = decoded
-                known[nodes.start : reached] |= np.uint8(1 << octant)
+    def decode(self, data: bytes, complete: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Child bits from the layer, or from its first bytes.
+
+        Args:
+            data: the layer's bytes, or its beginning: all that was given before, and more.
+            complete: whether ``data`` is the whole layer.
+
+        Returns:
+            occupancy uint8 (n,), and known uint8 (n,), in the order of the nodes: bit ``o`` of
+            ``known`` is set where bit ``o`` of ``occupancy`` is determined; all other bits are 0.
+            A complete layer is known entirely (255).
+
+        Raises:
+            DamagedError: if a complete layer holds what no encoder writes.
+        """
+        if self._range is None:
+            self._range = RangeDecoder(data, complete)
+        else:
+            self._range.extend(data, complete)
+        while self.octant < PASSES and self._decode_group(self._range):
+            self.state.observe((self.occupancy[self.state.groups[self.group]] >> self.octant) & 1)
+            self._next = None
+            self.group = 1 - self.group
+            self.octant += self.group == 0
+        occupancy, known = np.empty_like(self.occupancy), np.empty_like(self.known)
+        occupancy[self.order], known[self.order] = self.occupancy, self.known
+        return occupancy, known
+
+    def _decode_group(self, decoder: RangeDecoder) -> bool:
+        """Go on in the current group; whether its end is reached."""
+        coder, octant, group = self._coder, self.octant, self.state.groups[self.group]
+        if self._next is None:
+            coder.start_group(octant, self.group, self.occupancy, self.logits[octant])
+            self._next = group.start
+        for nodes in coder.blocks(self._next, group.stop):
+            logits = self.logits[octant, nodes].astype(np.float64)
+            chosen = _open(self.occupancy[nodes]) if octant == _LAST else None
+            part = logits if chosen is None else logits[chosen]
+            decoded = decoder.decode_bits(coder.calibration.predict(nodes, chosen, part))
+            bits, reached = decoded, len(logits)
+            if chosen is None:
+                reached = len(decoded)
+            else:
+                bits = np.ones(len(logits), dtype=np.uint8)
+                bits[chosen[: len(decoded)]] = decoded
                 if decoder.exhausted:
-                    return occupancy | bits << np.uint8(octant), known
-                coder.calibration.update(decoded)
-            coder.state.observe(bits[group])
-        occupancy |= bits << np.uint8(octant)
-    return occupancy, known
+                    # Certain bits take no bytes, but the nodes before them must be known.
+                    reached = int(chosen[len(decoded)])
+            told = slice(nodes.start, nodes.start + reached)
+            self.occupancy[told] |= bits[:reached] << np.uint8(octant)
+            self.known[told] |= np.uint8(1 << octant)
+            if decoder.exhausted:
+                return False
+            coder.calibration.update(decoded)
+            self._next = nodes.stop
+        return True

@@ -115,12 +115,32 @@ class RangeDecoder:
     """
 
     def __init__(self, data: bytes, complete: bool) -> None:
-        self._exhausted = False
+        self._behind = _Encoder()
+        self._answers: list[tuple[np.ndarray, np.ndarray]] = []
+        self._open(data, complete)
+
+    def _open(self, data: bytes, complete: bool) -> None:
+        self._exhausted, self._complete = False, complete
         fills = [b"\x00"] if complete else [b"\x00", b"\xff"]
         length = (len(data) + 3) // 4 * 4 + 4 * _PAD_WORDS
         self._coders = [
             _Decoder(np.frombuffer(data.ljust(length, fill), dtype=">u4").astype(np.uint32)) for fill in fills
         ]
+
+    def extend(self, data: bytes, complete: bool) -> None:
+        """Go on behind the last request for bits that was answered in full.
+
+        Args:
+            data: the bytes of the layer so far: those that were given before, and more.
+            complete: as for the constructor.
+        """
+        # constriction's decoder does not tell where it stands; its encoder does.
+        for bits, p_one in self._answers:
+            self._behind.encode(bits.astype(np.int32), _BERNOULLI, p_one * _SCALE)
+        self._answers.clear()
+        self._open(data, complete)
+        for coder in self._coders:
+            coder.seek(*self._behind.pos())
 
     @property
     def exhausted(self) -> bool:
@@ -138,7 +158,10 @@ class RangeDecoder:
         def step(coder: Any, start: int, stop: int) -> np.ndarray:
             return coder.decode(_BERNOULLI, probabilities[start:stop])
 
-        return self._decode(len(p_one), step).astype(np.uint8)
+        bits = self._decode(len(p_one), step).astype(np.uint8)
+        if not (self._complete or self._exhausted):
+            self._answers.append((bits, p_one))
+        return bits
 
     def decode_symbols(self, rows: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """Symbols, int32 (k,), k ≤ n, for table rows int32 (n,) and tables uint32 (R, S).

@@ -26,6 +26,7 @@ Everything is exact integer arithmetic (:mod:`pccodec.sparse.integer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 import numpy as np
 
@@ -242,6 +243,14 @@ class LevelState:
             )
             if heard is not None:
                 self._sums[block] += heard.sums(self._neighbors[block])
+
+    def fork(self) -> LevelState:
+        """A state that goes on from here by itself. Call it between :meth:`logits` and :meth:`observe`."""
+        other = copy(self)
+        other._bits, other._sums = self._bits.copy(), self._sums.copy()
+        # What the nodes add to the logits themselves is not read again before it is renewed.
+        other._message = self._message.copy()
+        return other
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Nodes and their logits, integers in float64 (b,), of the current group, block by block."""

@@ -44,6 +44,14 @@ def root_map(nodes: int = 1) -> np.ndarray:
     return neighbors
 
 
+def map_below(tree: octree.Octree) -> np.ndarray:
+    """Map int32 (n, 27) of the finest nodes of an octree."""
+    neighbors = root_map()
+    for occupancy in reversed(tree.occupancy):
+        neighbors = child_map(neighbors, occupancy)
+    return neighbors
+
+
 def child_map(parent: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
     """Map of the children of a level from the level's own map.
 

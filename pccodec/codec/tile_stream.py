@@ -1,0 +1,255 @@
+"""A stream of tiles by byte ranges: what is shared, the directories, and the bytes of each tile."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from pccodec import container
+from pccodec.codec.centers import is_sparse
+from pccodec.codec.coarse import down_to
+from pccodec.codec.tile_counts import counted_levels, expected_counts
+from pccodec.codec.tile_decoder import Piece, TileTask, decode_pieces
+from pccodec.container import Layer, Stream, level_check
+from pccodec.container.layout import node_budget
+from pccodec.container.tiles import Directory, max_directory_size, parse_directory
+from pccodec.errors import DamagedError, StreamError
+from pccodec.model import store
+from pccodec.model.upsampling import Known
+from pccodec.source import Source
+from pccodec.sparse.neighbors import root_map
+from pccodec.voxels import morton
+from pccodec.voxels.grid import Grid
+
+logger = logging.getLogger(__name__)
+
+_HEAD = 1 << 12
+"""Bytes within which every header ends."""
+
+_GAP = 1 << 12
+"""Bytes between two ranges that are read along rather than left out by asking twice."""
+
+_BATCH = 1 << 25
+"""Bytes of tiles that are read ahead."""
+
+
+@dataclass(frozen=True)
+class _TileLayer:
+    """A layer whose directory arrived.
+
+    Attributes:
+        level: ``l`` of ``G_l``.
+        directory: its directory.
+        bounds: where in the stream the payloads lie: tile ``i`` from ``bounds[i]`` to ``bounds[i+1]``.
+    """
+
+    level: int
+    directory: Directory
+    bounds: tuple[int, ...]
+
+
+class TileStream:
+    """A stream of tiles: its shared part decoded, and access to the tiles.
+
+    Args:
+        source: the stream.
+        layers: use only the first so many layers.
+        max_bytes: use only the first so many bytes.
+        strict: raise on damage.
+
+    Attributes:
+        header: the stream's header.
+        grid: its grid.
+        complete: whether the whole stream is there and used.
+        known: what the shared layers tell. Of a prefix that ends within them, what the geometry
+            network makes of it at the shared level; sparse clouds stay as they are.
+        tiles: Morton codes of the tiles, uint64, increasing; None where the shared level is not known.
+
+    Raises:
+        StreamError: not a stream of tiles, or its header is damaged or missing.
+        ModelError: the model that the stream needs is missing.
+        DamagedError: the shared part or a directory is damaged and ``strict`` is set.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        layers: int | None = None,
+        max_bytes: int | None = None,
+        strict: bool = False,
+    ) -> None:
+        self._source, self._strict = source, strict
+        head = source.read(0, _HEAD)
+        stream = container.parse(head)
+        self.header = header = stream.header
+        if header.tiles is None:
+            raise StreamError("the stream has no tiles")
+        self._levels = header.tiles
+        self.grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
+        self._limit = _limit(source, stream, layers, max_bytes)
+        self.complete = self._limit == stream.size
+        first = next(layer for layer in stream.layers if header.in_tiles(layer.spec))
+        end = min(self._limit, first.offset)
+        rest = source.read(len(head), end) if end > len(head) else b""
+        shared = container.parse(head[:end] + rest).layers[: header.depth - header.tiles.shared]
+        self._budget = self._node_budget(stream)
+        self._is_exact = True
+        self.known = self._decode_shared(shared)
+        self.tiles: np.ndarray | None = None
+        self._layers: list[_TileLayer] = []
+        if self.known.finest == header.tiles.shared:
+            codes = self.known.codes[self.known.finest]
+            above = codes >> np.uint64(3 * (header.tiles.tile - header.tiles.shared))
+            self.tiles, firsts = np.unique(above, return_index=True)
+            self._nodes = np.split(codes, firsts[1:])
+            if self._is_exact:
+                self._read_directories([layer for layer in stream.layers if header.in_tiles(layer.spec)])
+
+    def _node_budget(self, stream: Stream) -> int:
+        """Voxels that may be predicted while no N_3 is verified: the bytes up to there count."""
+        end = next(layer.offset for layer in stream.layers if layer.spec.level < len(self.header.counts) - 1)
+        return node_budget(max(0, min(self._limit, end) - stream.header_size))
+
+    def _decode_shared(self, layers: Sequence[Layer]) -> Known:
+        header, model = self.header, store.load_by_id(self.header.model_id)
+        depth, counts = header.depth, dict(enumerate(header.counts))
+        known = Known({depth: np.zeros(1, dtype=np.uint64)}, {depth: root_map()}, {**counts, depth: 1})
+        pieces = [
+            Piece(
+                layer.spec.level,
+                layer.data,
+                layer.complete,
+                header.checks[layer.spec.level],
+                counts.get(layer.spec.level),
+                header.max_nodes(layer.spec.level),
+            )
+            for layer in layers
+        ]
+        damage = decode_pieces(known, pieces, model)
+        if damage:
+            self.report(damage, known.finest)
+        if known.finest >= len(header.counts):
+            known.budget = self._budget
+        self._is_exact = known.finest == self._levels.shared
+        if is_sparse(header.counts):
+            return known
+        return down_to(self._levels.shared, known, model.geometry)
+
+    def report(self, damage: str, finest: int, tile: int | None = None) -> None:
+        """Warn of damage, or raise ``DamagedError``."""
+        where = "" if tile is None else f" of tile {tile}"
+        message = f"the stream is damaged in {damage}{where}"
+        if self._strict:
+            raise DamagedError(message)
+        logger.warning("%s; decoded up to stride %d%s", message, 1 << finest, " there" if where else "")
+
+    def _read_directories(self, layers: Sequence[Layer]) -> None:
+        assert self.tiles is not None
+        count = len(self.tiles)
+        for layer in layers:
+            rows = 0 if self._layers else len(counted_levels(self.header))
+            size = min(max_directory_size(count, rows, layer.length), layer.length)
+            data = self._source.read(layer.offset, min(layer.offset + size, self._limit))
+            try:
+                directory, start = parse_directory(data, count, rows, layer.length)
+                if level_check(data[:start]) != self.header.checks[layer.spec.level]:
+                    raise StreamError("the check value of its directory does not match")
+            except StreamError as error:
+                # In a cut directory, what looks like damage may be the cut.
+                if len(data) == size:
+                    self.report(f"layer {layer.spec.name} ({error})", layer.spec.level + 1)
+                break
+            bounds = accumulate(directory.lengths, initial=layer.offset + start)
+            self._layers.append(_TileLayer(layer.spec.level, directory, tuple(bounds)))
+
+    def select(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Indices of the tiles that hold voxels from ``low`` to ``high``, both (3,), included."""
+        assert self.tiles is not None
+        corner = morton.decode(self.tiles).astype(np.int64) << self._levels.tile
+        inside = (corner <= high) & (corner + (1 << self._levels.tile) > low)
+        return np.flatnonzero(inside.all(axis=1))
+
+    def tasks(self, selected: Sequence[int]) -> Iterator[TileTask]:
+        """The tiles of some indices, which increase, each with its bytes."""
+        batch: list[int] = []
+        size = 0
+        for index in selected:
+            batch.append(index)
+            size += sum(layer.directory.lengths[index] for layer in self._layers)
+            if size > _BATCH:
+                yield from self._read_tiles(batch)
+                batch, size = [], 0
+        yield from self._read_tiles(batch)
+
+    def _read_tiles(self, batch: Sequence[int]) -> Iterator[TileTask]:
+        payloads = [self._payloads(layer.bounds, batch) for layer in self._layers]
+        for place, index in enumerate(batch):
+            pieces = tuple(
+                self._piece(layer, index, data[place])
+                for layer, data in zip(self._layers, payloads, strict=True)
+            )
+            yield self._task(index, pieces)
+
+    def _payloads(self, bounds: Sequence[int], batch: Sequence[int]) -> list[bytes]:
+        """Payloads of some tiles of a layer, or what there is of them, by few reads."""
+        spans: list[list[int]] = []
+        for index in batch:
+            start, stop = bounds[index], min(bounds[index + 1], self._limit)
+            if stop <= start:
+                continue
+            if spans and start - spans[-1][1] <= _GAP:
+                spans[-1][1] = stop
+            else:
+                spans.append([start, stop])
+        reads = [(start, self._source.read(start, stop)) for start, stop in spans]
+        starts = [start for start, _ in reads]
+        payloads = []
+        for index in batch:
+            start, stop = bounds[index], min(bounds[index + 1], self._limit)
+            if stop <= start:
+                payloads.append(b"")
+                continue
+            first, data = reads[bisect_right(starts, start) - 1]
+            payloads.append(data[start - first : stop - first])
+        return payloads
+
+    def _piece(self, layer: _TileLayer, index: int, data: bytes) -> Piece:
+        directory = layer.directory
+        complete = len(data) == directory.lengths[index]
+        most = self.header.max_nodes(layer.level)
+        return Piece(layer.level, data, complete, directory.checks[index], None, most)
+
+    def _task(self, index: int, pieces: tuple[Piece, ...]) -> TileTask:
+        assert self.tiles is not None
+        nodes, whole = self._nodes[index], sum(map(len, self._nodes))
+        shares = [row[index] for row in self._layers[0].directory.shares] if self._layers else []
+        return TileTask(
+            model_id=self.header.model_id,
+            depth=self.header.depth,
+            code=int(self.tiles[index]),
+            level=self._levels.tile,
+            shared=self._levels.shared,
+            nodes=nodes,
+            counts=expected_counts(self.header, whole, len(nodes), shares),
+            pieces=pieces,
+            exact=self._is_exact,
+            budget=-(-self._budget * len(nodes) // whole),
+        )
+
+
+def _limit(source: Source, stream: Stream, layers: int | None, max_bytes: int | None) -> int:
+    """Bytes of the stream that are there and used."""
+    limit = min(source.size, stream.size)
+    if layers is not None and layers < len(stream.layers):
+        limit = min(limit, stream.layers[layers].offset)
+    if max_bytes is not None:
+        if max_bytes < stream.header_size:
+            raise StreamError(f"{max_bytes} bytes do not hold the header of {stream.header_size} bytes")
+        limit = min(limit, max_bytes)
+    return limit
