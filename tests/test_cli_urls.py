@@ -53,6 +53,15 @@ def test_info_reads_the_header_alone(stream: bytes) -> None:
         assert "fetched" not in run("info", served.url).stderr
 
 
+def test_info_of_a_prefix(stream: bytes) -> None:
+    layer = container.parse(stream).layers[-1]
+    with serve(stream) as served:
+        for option, value, size in (("--max-bytes", 5000, 5000), ("--layers", 6, layer.offset)):
+            facts = json.loads(run("info", served.url, "--json", option, value).stdout)
+            assert facts["bytes_here"] == size and facts["bytes"] == len(stream)
+        assert {stop for _, stop in served.asked} == {4096}
+
+
 def test_info_of_a_huge_file_reads_the_header_alone(stream: bytes, tmp_path: Path) -> None:
     path = tmp_path / "huge.pcc"
     with path.open("wb") as file:

@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pccodec.errors import DependencyError, InputError, SourceError
-from pccodec.source import BytesSource, FileSource, RemoteSource, Source, TransferConfig, open_source
+from pccodec.source import (
+    BytesSource,
+    FileSource,
+    PrefixSource,
+    RemoteSource,
+    Source,
+    TransferConfig,
+    open_source,
+)
 from pccodec.source.cache import RangeCache, missing
 from pccodec.source.forward import ForwardFile
 from tests.range_server import Served, serve
@@ -42,7 +50,9 @@ def test_files_read_like_bytes(data: bytes, wanted: list[tuple[int, int]], tmp_p
     assert isinstance(tmp_path_factory, pytest.TempPathFactory)
     path = tmp_path_factory.getbasetemp() / "content"
     path.write_bytes(data)
-    sources: list[Source] = [BytesSource(data), FileSource(path)]
+    longer = BytesSource(data + b"more")
+    sources: list[Source] = [BytesSource(data), FileSource(path), PrefixSource(longer, len(data))]
+    sources.append(PrefixSource(BytesSource(data), len(data) + 9))
     for source in sources:
         assert source.size == len(data)
         assert [source.read(*piece) for piece in wanted] == [data[a:b] for a, b in wanted]
@@ -217,7 +227,8 @@ def test_a_connection_that_is_always_cut(reset: bool, caplog: pytest.LogCaptureF
             assert source.read(0, 200_000) == DATA[:15_100]
             assert source.size == 15_100 and source.read(0, 200_000) == DATA[:15_100]
             assert source.read(15_100, 15_200) == b"" == source.read(100_000, 100_100)
-    assert len(caplog.records) == 1 and "only what arrived is used" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "at byte 15,100; only what arrived is used" in warnings[0]
 
 
 def test_servers_may_cap_ranges() -> None:

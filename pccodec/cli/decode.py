@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pccodec import container
-from pccodec.cli.options import Box, Corner, allow_partial_option
+from pccodec.cli.options import Box, Corner, allow_partial_option, prefix_of, prefix_options
 from pccodec.cli.streams import reading, refuse_terminal
 from pccodec.errors import InputError
 
@@ -21,8 +21,7 @@ logger = logging.getLogger(__name__)
 @click.command("decode", short_help="Restore a cloud from a stream, whole or cut.")
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", required=True, metavar="OUT", help='Cloud to write, "-": standard output.')
-@click.option("--layers", type=click.IntRange(0), help="Use only the first so many layers.")
-@click.option("--max-bytes", type=click.IntRange(0), help="Use only the first so many bytes.")
+@prefix_options
 @click.option(
     "--bbox",
     type=Box(),
@@ -46,17 +45,12 @@ def decode_command(
     Of a URL only the bytes that are needed are fetched. A damaged stream is decoded up to its last
     intact layer, with a warning, unless --strict.
     """
-    if layers is not None and max_bytes is not None:
-        raise click.UsageError("give only one of --layers and --max-bytes")
     refuse_terminal(output)
     with reading(source, allow_partial) as opened:
         stream = container.parse_source(opened)
         if stream.trailing:
             logger.warning("%s bytes behind the end of the stream are ignored", f"{stream.trailing:,}")
-        size = stream.size
-        if layers is not None or max_bytes is not None:
-            size = container.prefix_size(stream, layers=layers, max_bytes=max_bytes)
-        data = opened.read(0, size)
+        data = opened.read(0, prefix_of(stream, layers, max_bytes))
     from pccodec import codec, io
 
     points = codec.decode(data, strict=strict)

@@ -9,22 +9,30 @@ import click
 
 from pccodec import container
 from pccodec.cli.console import show
-from pccodec.cli.options import allow_partial_option
+from pccodec.cli.options import allow_partial_option, prefix_of, prefix_options
 from pccodec.cli.streams import reading
+from pccodec.source import PrefixSource
 
 
 @click.command("info", short_help="Show what a stream holds, layer by layer.")
 @click.argument("source", metavar="IN")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@prefix_options
 @allow_partial_option
-def info_command(source: str, as_json: bool, allow_partial: bool) -> None:
+def info_command(
+    source: str, as_json: bool, layers: int | None, max_bytes: int | None, allow_partial: bool
+) -> None:
     """Show the header of the stream IN, a file or a URL, and its layers. Only the header is read.
 
+    With --layers or --max-bytes the stream is shown as if it were cut there.
     Cumulative bytes and bits per point count the header in; points are those of the whole cloud,
     duplicates merged.
     """
     with reading(source, allow_partial) as opened:
-        facts = describe(container.parse_source(opened))
+        stream = container.parse_source(opened)
+        if layers is not None or max_bytes is not None:
+            stream = container.parse_source(PrefixSource(opened, prefix_of(stream, layers, max_bytes)))
+        facts = describe(stream)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:

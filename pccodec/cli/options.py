@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
+
+from pccodec import container
+from pccodec.container import Stream
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 Corner = tuple[float, float, float]
 
@@ -32,3 +39,27 @@ allow_partial_option = click.option(
     is_flag=True,
     help="Of a URL, use what arrived where the rest cannot be had, with a warning.",
 )
+
+
+def prefix_options(command: Command) -> Command:
+    """``--layers`` and ``--max-bytes``; see ``prefix_of``."""
+    command = click.option("--max-bytes", type=click.IntRange(0), help="Use only the first so many bytes.")(
+        command
+    )
+    return click.option("--layers", type=click.IntRange(0), help="Use only the first so many layers.")(
+        command
+    )
+
+
+def prefix_of(stream: Stream, layers: int | None, max_bytes: int | None) -> int:
+    """Bytes of the stream that the options of ``prefix_options`` leave.
+
+    Raises:
+        click.UsageError: both are given.
+        StreamError: they do not hold the header.
+    """
+    if layers is not None and max_bytes is not None:
+        raise click.UsageError("give only one of --layers and --max-bytes")
+    if layers is None and max_bytes is None:
+        return stream.size
+    return container.prefix_size(stream, layers=layers, max_bytes=max_bytes)
