@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pccodec import codec, io
+from tests.range_server import serve
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,6 +128,19 @@ def test_an_interrupt_while_reading(tmp_path: Path) -> None:
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, b"pccodec: error: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_while_a_server_is_silent(tmp_path: Path) -> None:
+    script = "from pccodec.cli import main; import requests; print('ready', flush=True); main({!r})"
+    with serve(b"", stall=60.0) as served:
+        arguments = ["decode", served.url, "-o", str(tmp_path / "out.ply")]
+        process = start(script.format(arguments), stdout=subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"})
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (130, b"pccodec: error: interrupted\n")
     assert not list(tmp_path.iterdir())
 

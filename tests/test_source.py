@@ -113,6 +113,24 @@ def test_what_arrives_of_a_cut_file_reads_like_its_prefix(
 
 
 @given(
+    data=st.binary(min_size=2, max_size=300), cut=st.integers(1, 100), wanted=ranges, first=st.integers(1, 50)
+)
+@settings(max_examples=40, deadline=None)
+def test_ranges_that_are_always_cut_read_like_their_beginning(
+    data: bytes, cut: int, wanted: list[tuple[int, int]], first: int
+) -> None:
+    config = TransferConfig(first=first)
+    with serve(data, cut_after=cut) as served, closing(remote(served, config, allow_partial=True)) as source:
+        for start, stop in wanted:
+            before = source.size
+            read = source.read(start, stop)
+            assert read == data[start : min(stop, source.size)]
+            assert source.size in (before, start + len(read))
+            # Nothing is given up that three answers hold.
+            assert source.size == before or stop - start > 3 * cut
+
+
+@given(
     st.lists(st.tuples(st.integers(0, 100), st.integers(0, 40)), max_size=10),
     st.tuples(st.integers(0, 100), st.integers(0, 100)),
     st.integers(0, 300),
