@@ -1,37 +1,38 @@
-"""What a worker does for one tile: decode its layers, and reconstruct its voxels from what is known."""
+"""What a worker does for a tile: decode its layers and reconstruct its voxels from what is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from pccodec.codec.centers import is_sparse, node_centers
-from pccodec.codec.layers import decode_geometry
+from pccodec.codec.checks import geometry_check
 from pccodec.codec.reconstruction import reconstruct
+from pccodec.codec.tile_nodes import TileNodes
+from pccodec.entropy.completion import expected_children
+from pccodec.entropy.geometry import decode_level
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.store import Model
 from pccodec.model.upsampling import UNLIMITED, Known, Partial
 from pccodec.sparse.neighbors import map_below
+from pccodec.voxels import octree
 from pccodec.voxels.octree import Octree
 
-SYNTHESIS_START = LATENT_LEVELS[0]
-"""Level whose nodes are upsampled; coarser ones are continued to it by the geometry network."""
+_SYNTHESIS_START = LATENT_LEVELS[0]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A geometry layer, of the whole cloud or of a tile, as it arrived.
+    """A layer of one tile as it arrived.
 
     Attributes:
         level: ``l`` of ``G_l``.
         data: the bytes that arrived.
         complete: whether they are all.
         check: check value that it must have.
-        count: nodes that it must give, if known.
         most: most nodes that it may give.
     """
 
@@ -39,36 +40,7 @@ class Piece:
     data: bytes
     complete: bool
     check: int
-    count: int | None
     most: int
-
-
-def decode_pieces(known: Known, pieces: Sequence[Piece], model: Model) -> str | None:
-    """Decode layer after layer until the bytes end or damage shows; what is wrong then.
-
-    Args:
-        known: what is known; changed in place.
-        pieces: the layers that follow, coarse to fine.
-        model: the stream's model.
-    """
-    for piece in pieces:
-        if not (piece.complete or piece.data):
-            break
-        try:
-            decode_geometry(
-                known,
-                piece.data,
-                piece.complete,
-                model,
-                check=piece.check,
-                count=piece.count,
-                most=piece.most,
-            )
-        except DamagedError as error:
-            return f"layer G{piece.level} ({error})"
-        if not piece.complete:
-            break
-    return None
 
 
 @dataclass(frozen=True)
@@ -82,8 +54,9 @@ class TileTask:
         level: T.
         shared: S, the level of ``nodes``.
         nodes: the tile's nodes of ``X_S``, uint64.
+        around: those around it, uint64.
         counts: its expected counts of finer levels.
-        pieces: its layers as they arrived.
+        pieces: its layers as they arrived, coarse to fine.
         exact: whether the nodes are the true ones.
         budget: most voxels to reconstruct while N_3 is not known.
     """
@@ -94,6 +67,7 @@ class TileTask:
     level: int
     shared: int
     nodes: np.ndarray
+    around: np.ndarray
     counts: dict[int, int]
     pieces: tuple[Piece, ...]
     exact: bool = True
@@ -101,69 +75,101 @@ class TileTask:
 
 
 @dataclass(frozen=True)
-class TileState:
-    """What is known of a tile.
+class DecodedTile:
+    """Voxels of a tile.
 
     Attributes:
-        task: the tile without its layers.
-        finest: the finest known level.
-        codes: its nodes, uint64.
-        counts: nodes by level, expected ones below the finest known level.
-        partial: what is known of the level below.
+        voxels: sorted Morton codes uint64: the known, most probable or central ones.
         damage: the layer in which damage showed, and how.
+        finest: the finest known level.
     """
 
-    task: TileTask
-    finest: int
-    codes: np.ndarray
-    counts: dict[int, int]
-    partial: Partial | None
+    voxels: np.ndarray
     damage: str | None
+    finest: int
 
 
-def decode_tile(task: TileTask) -> TileState:
-    """Decode the layers of a tile."""
-    if not task.pieces:
-        return TileState(task, task.shared, task.nodes, task.counts, None, None)
-    tree = Octree.build(task.nodes, task.level - task.shared)
-    counts = {task.shared + above: len(codes) for above, codes in enumerate(tree.codes)} | task.counts
-    known = Known({task.shared: task.nodes}, {task.shared: map_below(tree)}, counts)
-    damage = decode_pieces(known, task.pieces, store.load_by_id(task.model_id))
-    finest = known.finest
-    stripped = replace(task, pieces=())
-    return TileState(stripped, finest, known.codes[finest], known.counts, known.partial, damage)
+def decode_tile(task: TileTask) -> DecodedTile:
+    """Decode a tile, as far as its layers arrived and are intact."""
+    model = store.load_by_id(task.model_id)
+    tile = _Tile(task, model)
+    damage = None
+    for piece in task.pieces:
+        if not (piece.complete or piece.data):
+            break
+        try:
+            tile.decode(piece)
+        except DamagedError as error:
+            damage = f"layer G{piece.level} ({error})"
+            break
+        if not piece.complete:
+            break
+    return DecodedTile(tile.voxels(), damage, tile.finest)
 
 
-@dataclass(frozen=True)
-class TileJob:
-    """A tile to reconstruct: its state, and the nodes of its finest level next to it, uint64."""
+class _Tile:
+    """What is known of a tile."""
 
-    state: TileState
-    around: np.ndarray
+    def __init__(self, task: TileTask, model: Model) -> None:
+        self._task, self._model = task, model
+        height = task.level - task.shared
+        self.finest = task.shared
+        self._nodes = TileNodes.begin(task.code, height, task.nodes, task.around, task.depth - task.shared)
+        self._counts = dict(task.counts)
+        for above, codes in enumerate(Octree.build(task.nodes, height).codes):
+            self._counts[task.shared + above] = len(codes)
+        self._partial: Partial | None = None
 
+    def decode(self, piece: Piece) -> None:
+        """Add the next level, or what the beginning of its layer tells of it.
 
-def reconstruct_tile(job: TileJob) -> np.ndarray:
-    """Voxels of a tile, sorted Morton codes uint64: the known, most probable or central ones."""
-    state, task = job.state, job.state.task
-    finest = state.finest
-    if finest == 0:
-        return state.codes
-    if is_sparse([state.counts[0], state.counts[1]]):
-        return node_centers(state.codes, finest, state.partial)
-    codes = np.union1d(state.codes, job.around)
-    start = max(finest, SYNTHESIS_START)
-    tree = Octree.build(codes, task.depth - finest)
-    whole, own = len(codes), len(state.codes)
-    counts = {level: count * whole // own for level, count in state.counts.items() if level < finest}
-    counts |= {finest + above: len(nodes) for above, nodes in enumerate(tree.codes)}
-    known = Known(
-        {level: tree.codes[level - finest] for level in range(finest, start + 1)},
-        {start: map_below(Octree(tree.codes[start - finest :], tree.occupancy[start - finest :]))},
-        counts,
-        partial=state.partial,
-        exact=task.exact,
-    )
-    if not task.exact or finest > SYNTHESIS_START:
-        known.budget = task.budget * whole // own
-    voxels = reconstruct(known, store.load_by_id(task.model_id))
-    return voxels[voxels >> np.uint64(3 * task.level) == task.code] if whole > own else voxels
+        Raises:
+            DamagedError: a complete layer fails its checks; what is known stays as it was.
+        """
+        network, nodes = self._model.geometry, self._nodes
+        context = nodes.context(piece.level, self._counts)
+        occupancy, known = decode_level(network, context, piece.data, piece.complete)
+        if not piece.complete:
+            if known.any():
+                expected = expected_children(network, context, occupancy, known)
+                self._partial = Partial(occupancy, known, expected)
+            return
+        own = occupancy[~nodes.outside]
+        found = int(octree.POPCOUNT[own].sum(dtype=np.int64))
+        if found > piece.most:
+            raise DamagedError("it gives more nodes than the header states")
+        if geometry_check(None, own) != piece.check:
+            raise DamagedError("its check value does not match")
+        self._nodes = nodes.below(occupancy)
+        self.finest = piece.level
+        self._counts[piece.level] = found
+
+    def voxels(self) -> np.ndarray:
+        """The known, most probable or central voxels of the tile: sorted Morton codes, uint64."""
+        nodes, finest, task = self._nodes, self.finest, self._task
+        if finest == 0:
+            return nodes.own
+        if is_sparse([self._counts[0], self._counts[1]]):
+            return node_centers(nodes.own, finest, self._own_partial())
+        start = max(finest, _SYNTHESIS_START)
+        tree = Octree.build(nodes.codes, task.depth - finest)
+        coarse = Octree(tree.codes[start - finest :], tree.occupancy[start - finest :])
+        whole, own = len(nodes.codes), len(nodes.own)
+        # The counts are of the tile; what is around it is reconstructed along.
+        counts = {level: count * whole // own for level, count in self._counts.items() if level < finest}
+        counts |= {finest + above: len(codes) for above, codes in enumerate(tree.codes)}
+        known = Known(
+            {level: tree.codes[level - finest] for level in range(finest, start + 1)},
+            {start: nodes.neighbors if start == finest else map_below(coarse)},
+            counts,
+            partial=self._partial,
+            exact=task.exact,
+        )
+        if finest > _SYNTHESIS_START or not task.exact:
+            known.budget = task.budget * whole // own
+        voxels = reconstruct(known, self._model)
+        return voxels[voxels >> np.uint64(3 * task.level) == task.code]
+
+    def _own_partial(self) -> Partial | None:
+        partial, own = self._partial, ~self._nodes.outside
+        return partial and Partial(partial.occupancy[own], partial.known[own], partial.expected[own])

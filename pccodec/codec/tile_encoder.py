@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 import numpy as np
 
 from pccodec.codec.checks import geometry_check
 from pccodec.codec.tile_counts import expected_counts, shares_of
+from pccodec.codec.tile_nodes import Surroundings, TileNodes
 from pccodec.container import MIN_SHARED, Header, TileLevels, level_check, pack_header, point_budget
 from pccodec.container.layout import POINTS_PER_BYTE
 from pccodec.container.tiles import Directory
-from pccodec.entropy.geometry import LevelContext, encode_level
+from pccodec.entropy.geometry import LevelContext, encode_inside, encode_level
 from pccodec.errors import InputError
 from pccodec.model import store
 from pccodec.model.store import Model
-from pccodec.sparse.neighbors import child_map, map_below, root_map
-from pccodec.voxels.octree import Octree, parents
+from pccodec.sparse.neighbors import child_map, root_map
+from pccodec.voxels.octree import Octree, ancestors, parents
 from pccodec.voxels.tiles import Tile, TiledCloud
 from pccodec.work import Serial, Workers
 
@@ -46,9 +47,10 @@ class TileConfig:
 
 @dataclass(frozen=True)
 class _TileJob:
-    """What a worker needs to encode a tile; the header's check values are not set yet."""
+    """What a worker needs to encode a tile; the check values of tile layers are not in the header yet."""
 
     tile: Tile
+    around: np.ndarray
     header: Header
     shared_nodes: int
     model: str
@@ -65,7 +67,7 @@ class _CodedTile:
 
 def encode_tiles(
     cloud: TiledCloud,
-    out: BinaryIO,
+    out: IO[bytes],
     *,
     model: str | None = None,
     config: TileConfig | None = None,
@@ -92,9 +94,11 @@ def encode_tiles(
     loaded = store.load(model)
     counts = _level_counts(cloud, workers)
     finest = _shared_level(counts, cloud.level, config.shared_nodes)
-    parts = workers.run(partial(_level_codes, level=finest), cloud.tiles)
-    shared = _encode_shared(np.concatenate(list(parts)), finest, cloud.grid.bits, counts, loaded)
+    nodes = list(workers.run(partial(_level_codes, level=finest), cloud.tiles))
+    shared = _encode_shared(np.concatenate(nodes), finest, cloud.grid.bits, counts, loaded)
     level = _affordable(shared, counts, cloud.level, config.shared_share)
+    nodes = [ancestors(part, level - finest) for part in nodes]
+    surroundings = Surroundings([tile.code for tile in cloud.tiles], nodes, cloud.level - level)
     header = Header(
         depth=cloud.grid.bits,
         counts=tuple(counts[: min(4, cloud.grid.bits)]),
@@ -106,7 +110,10 @@ def encode_tiles(
         is_integer=cloud.grid.is_integer,
         tiles=TileLevels(cloud.level, level),
     )
-    jobs = (_TileJob(tile, header, counts[level], model) for tile in cloud.tiles)
+    jobs = (
+        _TileJob(tile, surroundings.around(place), header, counts[level], model)
+        for place, tile in enumerate(cloud.tiles)
+    )
     with ExitStack() as stack:
         spools = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(level)]
         directories = _spool(workers.run(_encode_tile, jobs), spools)
@@ -177,28 +184,35 @@ def _affordable(shared: dict[int, _SharedLayer], counts: list[int], top: int, sh
 
 
 def _encode_tile(job: _TileJob) -> _CodedTile:
-    levels = job.header.tiles
+    levels, depth = job.header.tiles, job.header.depth
     assert levels
     network = store.load(job.model).geometry
     tree = Octree.build(job.tile.codes(), levels.tile)
-    nodes = [len(codes) for codes in tree.codes]
-    neighbors = map_below(Octree(tree.codes[levels.shared :], tree.occupancy[levels.shared :]))
-    shares = shares_of(job.header, job.shared_nodes, dict(enumerate(nodes)))
-    counts = {level: nodes[level] for level in range(levels.shared, levels.tile + 1)}
-    counts |= expected_counts(job.header, job.shared_nodes, nodes[levels.shared], shares)
+    true = dict(enumerate(map(len, tree.codes)))
+    shares = shares_of(job.header, job.shared_nodes, true)
+    counts = {level: true[level] for level in range(levels.shared, levels.tile + 1)}
+    counts |= expected_counts(job.header, job.shared_nodes, true[levels.shared], shares)
+    nodes = TileNodes.begin(
+        job.tile.code,
+        levels.tile - levels.shared,
+        tree.codes[levels.shared],
+        job.around,
+        depth - levels.shared,
+    )
     payloads, checks = [], []
     for level in range(levels.shared - 1, -1, -1):
-        occupancy = tree.occupancy[level]
-        context = LevelContext(neighbors, level, counts, tree.codes[level + 1])
-        payloads.append(encode_level(network, context, occupancy))
-        checks.append(geometry_check(None, occupancy))
-        counts[level] = nodes[level]
+        occupancy = np.zeros(len(nodes.codes), dtype=np.uint8)
+        occupancy[~nodes.outside] = tree.occupancy[level]
+        payload, occupancy = encode_inside(network, nodes.context(level, counts), occupancy)
+        payloads.append(payload)
+        checks.append(geometry_check(None, tree.occupancy[level]))
+        counts[level] = true[level]
         if level:
-            neighbors = child_map(neighbors, occupancy)
+            nodes = nodes.below(occupancy)
     return _CodedTile(payloads, checks, shares)
 
 
-def _spool(tiles: Iterable[_CodedTile], spools: list[IO[bytes]]) -> list[Directory]:
+def _spool(tiles: Iterable[_CodedTile], spools: Sequence[IO[bytes]]) -> list[Directory]:
     """Append each tile's payloads to one file a layer; the layers' directories."""
     coded = []
     for tile in tiles:
@@ -216,11 +230,11 @@ def _spool(tiles: Iterable[_CodedTile], spools: list[IO[bytes]]) -> list[Directo
 
 
 def _write(
-    out: BinaryIO,
+    out: IO[bytes],
     header: Header,
     shared: list[bytes],
     directories: list[Directory],
-    spools: list[IO[bytes]],
+    spools: Sequence[IO[bytes]],
 ) -> None:
     packed = [directory.pack() for directory in directories]
     sizes = [len(head) + sum(directory.lengths) for head, directory in zip(packed, directories, strict=True)]

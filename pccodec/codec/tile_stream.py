@@ -13,8 +13,10 @@ import numpy as np
 from pccodec import container
 from pccodec.codec.centers import is_sparse
 from pccodec.codec.coarse import down_to
+from pccodec.codec.layers import decode_geometry
 from pccodec.codec.tile_counts import counted_levels, expected_counts
-from pccodec.codec.tile_decoder import Piece, TileTask, decode_pieces
+from pccodec.codec.tile_decoder import Piece, TileTask
+from pccodec.codec.tile_nodes import Surroundings
 from pccodec.container import Layer, Stream, level_check
 from pccodec.container.layout import node_budget
 from pccodec.container.tiles import Directory, max_directory_size, parse_directory
@@ -108,6 +110,8 @@ class TileStream:
             above = codes >> np.uint64(3 * (header.tiles.tile - header.tiles.shared))
             self.tiles, firsts = np.unique(above, return_index=True)
             self._nodes = np.split(codes, firsts[1:])
+            height = header.tiles.tile - header.tiles.shared
+            self._surroundings = Surroundings(self.tiles.tolist(), self._nodes, height)
             if self._is_exact:
                 self._read_directories([layer for layer in stream.layers if header.in_tiles(layer.spec)])
 
@@ -120,30 +124,39 @@ class TileStream:
         header, model = self.header, store.load_by_id(self.header.model_id)
         depth, counts = header.depth, dict(enumerate(header.counts))
         known = Known({depth: np.zeros(1, dtype=np.uint64)}, {depth: root_map()}, {**counts, depth: 1})
-        pieces = [
-            Piece(
-                layer.spec.level,
-                layer.data,
-                layer.complete,
-                header.checks[layer.spec.level],
-                counts.get(layer.spec.level),
-                header.max_nodes(layer.spec.level),
-            )
-            for layer in layers
-        ]
-        damage = decode_pieces(known, pieces, model)
-        if damage:
-            self.report(damage, known.finest)
+        for layer in layers:
+            if not (layer.complete or layer.data):
+                break
+            level = layer.spec.level
+            try:
+                decode_geometry(
+                    known,
+                    layer.data,
+                    layer.complete,
+                    model,
+                    check=header.checks[level],
+                    count=counts.get(level),
+                    most=header.max_nodes(level),
+                )
+            except DamagedError as error:
+                self.report(f"layer {layer.spec.name} ({error})", known.finest)
+                break
+            if not layer.complete:
+                break
         if known.finest >= len(header.counts):
             known.budget = self._budget
         self._is_exact = known.finest == self._levels.shared
-        if is_sparse(header.counts):
-            return known
-        return down_to(self._levels.shared, known, model.geometry)
+        return known if is_sparse(header.counts) else down_to(self._levels.shared, known, model.geometry)
 
-    def report(self, damage: str, finest: int, tile: int | None = None) -> None:
-        """Warn of damage, or raise ``DamagedError``."""
-        where = "" if tile is None else f" of tile {tile}"
+    def report(self, damage: str, finest: int, in_tile: bool = False) -> None:
+        """Warn of damage, or raise ``DamagedError`` if the stream is decoded strictly.
+
+        Args:
+            damage: the layer and what is wrong with it.
+            finest: the finest level that is intact.
+            in_tile: whether it concerns one tile only.
+        """
+        where = " of a tile" if in_tile else ""
         message = f"the stream is damaged in {damage}{where}"
         if self._strict:
             raise DamagedError(message)
@@ -223,7 +236,7 @@ class TileStream:
         directory = layer.directory
         complete = len(data) == directory.lengths[index]
         most = self.header.max_nodes(layer.level)
-        return Piece(layer.level, data, complete, directory.checks[index], None, most)
+        return Piece(layer.level, data, complete, directory.checks[index], most)
 
     def _task(self, index: int, pieces: tuple[Piece, ...]) -> TileTask:
         assert self.tiles is not None
@@ -236,6 +249,7 @@ class TileStream:
             level=self._levels.tile,
             shared=self._levels.shared,
             nodes=nodes,
+            around=self._surroundings.around(index),
             counts=expected_counts(self.header, whole, len(nodes), shares),
             pieces=pieces,
             exact=self._is_exact,

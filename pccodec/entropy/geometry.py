@@ -42,6 +42,8 @@ class LevelContext:
             sides) the layer takes more bytes: groups and planes follow from the codes.
         ranks: int8 (n, K), the latent ranks of ``X_{l+1}`` that were sent before the layer; None is
             the same as K = 0.
+        outside: bool (n,), nodes whose child bits are not coded: both sides take the ones that the
+            network finds most likely, and the others have them around them. None: all are coded.
     """
 
     neighbors: np.ndarray
@@ -49,6 +51,7 @@ class LevelContext:
     counts: Mapping[int, int]
     codes: np.ndarray | None = None
     ranks: np.ndarray | None = None
+    outside: np.ndarray | None = None
 
     def _known(self, level: int) -> int:
         shared = level < _HEADER_LEVELS or level > self.level
@@ -94,11 +97,6 @@ def second_group(codes: np.ndarray) -> np.ndarray:
     return POPCOUNT[(codes & np.uint64(7)).astype(np.uint8)] & 1 == 1
 
 
-def _open(occupancy: np.ndarray) -> np.ndarray:
-    """Indices of the nodes whose last bit is not certain: one of the seven before is set."""
-    return np.flatnonzero(occupancy & (1 << _LAST) - 1)
-
-
 def _begin(
     network: OccupancyNetwork, context: LevelContext
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, LevelState]:
@@ -129,6 +127,7 @@ class _LevelCoder:
         self._block = block_size(len(codes))
         self._contexts = LocalContexts(neighbors)
         self.calibration = Calibration(morton.decode(codes))
+        self._outside = None if context.outside is None else context.outside[self.order]
 
     def start_group(self, octant: int, group: int, occupancy: np.ndarray, logits: np.ndarray) -> None:
         """Begin with the bits of an octant and a group, 0 or 1; ``logits`` (n,) get the network's there."""
@@ -138,9 +137,45 @@ class _LevelCoder:
             logits[nodes] = found
 
     def blocks(self, start: int, stop: int) -> Iterator[slice]:
-        """The blocks of nodes that the calibration learns from; ``start`` is where a group or block starts."""
+        """The blocks of nodes that the calibration learns from; a group or block begins at ``start``."""
         for first in range(start, stop, self._block):
             yield slice(first, min(first + self._block, stop))
+
+    def coded(self, octant: int, nodes: slice, occupancy: np.ndarray) -> np.ndarray | None:
+        """Indices within a block of the nodes whose bit takes bytes; None for all."""
+        inside = None if self._outside is None else ~self._outside[nodes]
+        if octant == _LAST:
+            # The last bit is certain where none of the seven before is set.
+            open_ = occupancy[nodes] & (1 << _LAST) - 1 != 0
+            return np.flatnonzero(open_ if inside is None else open_ & inside)
+        return None if inside is None else np.flatnonzero(inside)
+
+    def forget(self, occupancy: np.ndarray) -> None:
+        """Clear the child bits, in coding order, of the nodes outside, in place."""
+        if self._outside is not None:
+            occupancy[self._outside] = 0
+
+    def inside(self, nodes: slice, bits: np.ndarray) -> np.ndarray:
+        """``bits``, uint8, of some nodes, 0 for those outside."""
+        return bits if self._outside is None else np.where(self._outside[nodes], np.uint8(0), bits)
+
+    def take(self, octant: int, nodes: slice, occupancy: np.ndarray, logits: np.ndarray) -> None:
+        """Set the bits of the nodes outside in a block that the network finds more likely than not.
+
+        Args:
+            octant: the octant.
+            nodes: the block.
+            occupancy: uint8 (n,), the child bits so far; changed in place.
+            logits: of the block's nodes.
+        """
+        if self._outside is None:
+            return
+        where = np.flatnonzero(self._outside[nodes])
+        likely = logits[where] > 0
+        where += nodes.start
+        if octant == _LAST:
+            likely |= occupancy[where] & (1 << _LAST) - 1 == 0
+        occupancy[where] |= likely.astype(np.uint8) << np.uint8(octant)
 
 
 def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray) -> bytes:
@@ -151,21 +186,38 @@ def encode_level(network: OccupancyNetwork, context: LevelContext, occupancy: np
         context: what the decoder will know.
         occupancy: uint8 (n,), the child bits of each node of ``X_{l+1}``, none 0.
     """
+    return encode_inside(network, context, occupancy)[0]
+
+
+def encode_inside(
+    network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray
+) -> tuple[bytes, np.ndarray]:
+    """Layer ``G_l`` of the nodes that are not outside, as bytes, and the child bits of all, uint8 (n,).
+
+    Args:
+        network: the integer network.
+        context: what the decoder will know.
+        occupancy: uint8 (n,), the child bits of each node of ``X_{l+1}``, none 0; of nodes outside
+            they are of no meaning.
+    """
     encoder, coder = RangeEncoder(), _LevelCoder(network, context)
     occupancy, logits = occupancy[coder.order], np.empty(len(occupancy))
+    coder.forget(occupancy)
     for octant in range(PASSES):
-        bits = (occupancy >> octant) & 1
         for index, group in enumerate(coder.state.groups):
             coder.start_group(octant, index, occupancy, logits)
             for nodes in coder.blocks(group.start, group.stop):
-                part, found = bits[nodes], logits[nodes]
-                chosen = _open(occupancy[nodes]) if octant == _LAST else None
+                chosen, found = coder.coded(octant, nodes, occupancy), logits[nodes]
+                coder.take(octant, nodes, occupancy, found)
+                part = (occupancy[nodes] >> octant) & 1
                 if chosen is not None:
                     part, found = part[chosen], found[chosen]
                 encoder.encode_bits(part, coder.calibration.predict(nodes, chosen, found))
                 coder.calibration.update(part)
-            coder.state.observe(bits[group])
-    return encoder.finish()
+            coder.state.observe((occupancy[group] >> octant) & 1)
+    coded = np.empty_like(occupancy)
+    coded[coder.order] = occupancy
+    return encoder.finish(), coded
 
 
 def decode_level(
@@ -238,20 +290,21 @@ class LevelDecoder:
             self._next = group.start
         for nodes in coder.blocks(self._next, group.stop):
             logits = self.logits[octant, nodes].astype(np.float64)
-            chosen = _open(self.occupancy[nodes]) if octant == _LAST else None
+            chosen = coder.coded(octant, nodes, self.occupancy)
             part = logits if chosen is None else logits[chosen]
             decoded = decoder.decode_bits(coder.calibration.predict(nodes, chosen, part))
             bits, reached = decoded, len(logits)
             if chosen is None:
                 reached = len(decoded)
             else:
-                bits = np.ones(len(logits), dtype=np.uint8)
+                bits = np.full(len(logits), octant == _LAST, dtype=np.uint8)
                 bits[chosen[: len(decoded)]] = decoded
                 if decoder.exhausted:
                     # Certain bits take no bytes, but the nodes before them must be known.
                     reached = int(chosen[len(decoded)])
             told = slice(nodes.start, nodes.start + reached)
-            self.occupancy[told] |= bits[:reached] << np.uint8(octant)
+            self.occupancy[told] |= coder.inside(told, bits[:reached]) << np.uint8(octant)
+            coder.take(octant, told, self.occupancy, logits[:reached])
             self.known[told] |= np.uint8(1 << octant)
             if decoder.exhausted:
                 return False

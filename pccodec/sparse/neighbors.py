@@ -52,6 +52,14 @@ def map_below(tree: octree.Octree) -> np.ndarray:
     return neighbors
 
 
+def part_map(neighbors: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Map int32 (m, 27) of those nodes of a map (n, 27) where ``keep``, bool (n,), is set."""
+    place = np.full(len(keep) + 1, int(keep.sum()), dtype=np.int32)
+    place[:-1][keep] = np.arange(place[-1], dtype=np.int32)
+    part: np.ndarray = place[neighbors[keep]]
+    return part
+
+
 def child_map(parent: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
     """Map of the children of a level from the level's own map.
 

@@ -33,6 +33,13 @@ def parents(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return above[first], np.bitwise_or.reduceat(bit, first)
 
 
+def ancestors(codes: np.ndarray, levels: int) -> np.ndarray:
+    """The nodes so many levels above sorted nodes, uint64, strictly increasing."""
+    above = codes >> np.uint64(3 * levels)
+    first: np.ndarray = above[np.concatenate([[True], above[1:] != above[:-1]])]
+    return first
+
+
 def expand(codes: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
     """Child codes, uint64 sorted, of nodes (m,) with occupancy bytes uint8 (m,)."""
     node, octant = children(occupancy)
