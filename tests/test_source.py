@@ -90,24 +90,30 @@ def test_servers_read_like_bytes(
 
 
 @given(
-    data=st.binary(min_size=2, max_size=300), cut=st.integers(0, 300), wanted=ranges, first=st.integers(1, 50)
+    data=st.binary(min_size=2, max_size=300),
+    cut=st.integers(0, 300),
+    wanted=ranges,
+    first=st.integers(1, 50),
+    chunked=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_arrives_of_a_cut_file_reads_like_its_prefix(
-    data: bytes, cut: int, wanted: list[tuple[int, int]], first: int
+    data: bytes, cut: int, wanted: list[tuple[int, int]], first: int, chunked: bool
 ) -> None:
     """A server that ignores ranges and breaks off: either all is right, or the source ends there."""
     config = TransferConfig(first=first)
     cut = min(cut, len(data))
-    with serve(data, ranges=False, cut_after=cut) as served:
+    with serve(data, ranges=False, cut_after=cut, chunked=chunked) as served:
         if cut == 0:
             with pytest.raises(SourceError):
                 remote(served, config, allow_partial=True)
             return
+        if cut < len(data):
+            with pytest.raises(SourceError, match="allow-partial"), closing(remote(served, config)) as source:
+                source.read(0, len(data))
         with closing(remote(served, config, allow_partial=True)) as source:
             for start, stop in wanted:
                 assert source.read(start, stop) == data[start : min(stop, cut)]
-            assert source.size in (cut, len(data))
             source.read(0, len(data))
             assert source.size == cut
 

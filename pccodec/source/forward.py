@@ -9,6 +9,10 @@ from pccodec.errors import SourceError
 _PIECE = 1 << 16
 
 
+class BrokenOffError(Exception):
+    """The body of an answer ended too early."""
+
+
 class ForwardFile:
     """Ranges of a file that is read forwards, no further than they need.
 
@@ -17,9 +21,13 @@ class ForwardFile:
 
     Args:
         name: what messages call the file.
-        read: gives the next bytes, at most as many as asked for; none at the end.
-        size: bytes of the file, None where that is not known.
+        read: gives the next bytes, at most as many as asked for; none at the end, and
+            ``BrokenOffError`` where that comes too early.
+        size: bytes of the file, None where that is not known: then it is read at once.
         limit: bytes that are kept.
+
+    Attributes:
+        size: bytes of the file; of one without known size that broke off, one more than arrived.
 
     Raises:
         SourceError: the file's length is not known, and it is longer than ``limit``.
@@ -67,10 +75,15 @@ class ForwardFile:
 
     def _measure(self) -> int:
         """The size, found by reading to the end."""
-        while self._at < self._limit:
-            if not self._next(min(_PIECE, self._limit - self._at)):
-                return self._at
-        if self._read(1):
+        try:
+            while self._at < self._limit:
+                if not self._next(min(_PIECE, self._limit - self._at)):
+                    return self._at
+            more = self._read(1)
+        except BrokenOffError:
+            # Who reads on to the end finds that there is none.
+            return self._at + 1
+        if more:
             raise SourceError(
                 f"{self._name}: the server neither serves byte ranges nor says how long the file is: "
                 "download it"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pccodec.errors import DependencyError, SourceError
 from pccodec.source.config import TransferConfig
-from pccodec.source.forward import ForwardFile
+from pccodec.source.forward import BrokenOffError, ForwardFile
 
 if TYPE_CHECKING:
     from requests import Response
@@ -24,10 +24,6 @@ _PIECE = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})")
 _REDIRECTS = 10
-
-
-class _BrokenOffError(Exception):
-    """The body of an answer ended too early; another request may give the rest."""
 
 
 class HttpFile:
@@ -74,8 +70,8 @@ class HttpFile:
                     yield piece
                 # A server may cap its answers, but not at next to nothing.
                 if at - before < min(_PIECE, self._end(stop) - before):
-                    raise _BrokenOffError("less was sent than asked for")
-            except _BrokenOffError as error:
+                    raise BrokenOffError("less was sent than asked for")
+            except BrokenOffError as error:
                 failures += 1
                 if self._forward is not None or failures > self._config.retries:
                     raise SourceError(f"{self._name}: {error} at byte {at:,}") from error
@@ -136,7 +132,7 @@ class HttpFile:
         while left:
             piece = _read(response, min(left, _PIECE), None)
             if not piece:
-                raise _BrokenOffError("the connection was cut")
+                raise BrokenOffError("the connection was cut")
             left -= len(piece)
             yield piece
 
@@ -169,7 +165,7 @@ class HttpFile:
         except self._errors.RequestException as error:
             broken = isinstance(error, self._errors.ConnectionError)
             if broken and not isinstance(error, self._errors.Timeout):
-                raise _BrokenOffError(_reason(error)) from error
+                raise BrokenOffError(_reason(error)) from error
             raise SourceError(f"{self._name}: {_reason(error)}") from error
         self.requests += len(response.history)
         if response.status_code not in (200, 206, 416):
@@ -212,9 +208,9 @@ def _read(response: Response, most: int, declared: int | None) -> bytes:
     try:
         piece: bytes = response.raw.read1(most, decode_content=False)
     except (HTTPError, OSError) as error:
-        raise _BrokenOffError(_reason(error)) from error
+        raise BrokenOffError(_reason(error)) from error
     if not piece and declared is not None and response.raw.tell() < declared:
-        raise _BrokenOffError("the connection was cut")
+        raise BrokenOffError("the connection was cut")
     return piece
 
 
