@@ -16,14 +16,14 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "377a7e7476b546ad0a59f3caaf028ea5662913db1f1b8e5e17863fc552ca81d2"
+GOLDEN_STREAM = "65439701409729a3d8a93a1a34ba0b419bb9745832c58d4fb12916955c928ccc"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
-    39: "58c5739ca5fd05b4f36fbb2d0f5bdc91dd6221056562345003717e7da58dfb25",
-    67: "db4fa8f0c58fa28484f484038f10c0d76e98f3f62cd04a22ad4c71e40ee3c3d0",
-    137: "694532d683e7759175c347d325eb1d74e5a8a0f839441d327831cefa6a4b7295",
-    437: "0cc75b65d16eba6bb94b04e2f1c1943b07eeaea1e9a66a89c387959bd543d79a",
-    1237: "0cedfc8f796f32b55f486abe5639aac1349ea49217aaaad287194f7360667bff",
+    39: "ed5e15805b47da4103b1ac486e56501bbab1a48c92e240645e90c6f73444a66c",
+    67: "e74417ef4e4af745b613e8c8c4e276eb8e077e045ddc2715f604a2af057a04dc",
+    137: "11b8c2ba86a7f2d09cdeb62adc5f586e3e2bced47ad28fb97b7ce277449246e8",
+    437: "94d80fce41f593d5d7b50332f31ff4b1686227d2cc1ab43aa960f794b29e67a8",
+    1237: "9957ca2fd03949936897ecd63e2c462b6155a915cc149b89da6cb5767da1c4fb",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 

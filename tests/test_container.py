@@ -36,7 +36,8 @@ def make_header(depth: int = 10, ranks: tuple[int, int, int] = (8, 1, 1), **chan
 
 def realistic() -> tuple[Header, list[bytes]]:
     """A dense cloud of a million points, ten bits deep, with ten ranks."""
-    header = make_header()
+    # Large clouds have all milestones (pccodec.codec.effort).
+    header = replace(make_header(), milestones=(127, 127, 127))
     geometry = iter([3, 10, 30, 60, 150, 500, 1500, 5000, 20000, 60000])
     ranks = iter([2000, 1500, 900, 700, 500, 400, 300, 200, 900, 1700])
     source = np.random.default_rng(0)
@@ -63,6 +64,8 @@ def headers(draw: st.DrawFn) -> Header:
         origin=(draw(axis), draw(axis), draw(axis)),
         scale=1.0 if is_integer else draw(st.floats(1e-6, 1e6)),
         is_integer=is_integer,
+        milestones=tuple(draw(st.integers(0, 127)) if level < depth else 0 for level in (5, 4, 3)),  # type: ignore[arg-type]
+        surplus=draw(st.integers(0, 15)),
     )
 
 
@@ -142,12 +145,13 @@ def test_layer_order() -> None:
     assert [spec.stride for spec in layer_specs(3, (0, 1, 0))] == [4, 4, 2, 1]
 
 
-GOLDEN = "cf500100112233aabbccdd00c411846c7f000102031c82616263646566"
+GOLDEN = "cf500200112233aabbccdd01804002ab532a9e1a4763fb3a80010203040506a653616263646566676869"
 
 
 def test_golden_header() -> None:
-    header = Header(3, (7, 5, 2), (1, 2, 3), (0, 1, 0), MODEL)
-    data = pack(header, [b"a", b"bc", b"def", b""])
+    checks = (1, 2, 3, 4, 5, 6)
+    header = Header(6, (300, 90, 30, 9), checks, (0, 1, 0), MODEL, milestones=(0, 127, 85), surplus=5)
+    data = pack(header, [b"a", b"bc", b"def", b"", b"g", b"", b"hi"])
     assert data.hex() == GOLDEN
     assert parse(bytes.fromhex(GOLDEN)).header == header
 
@@ -171,10 +175,10 @@ def test_bad_magic() -> None:
 
 def test_newer_formats_are_named() -> None:
     data = pack(*realistic())
-    with pytest.raises(StreamError, match="newer format: version 2"):
-        parse(data[:2] + b"\x02" + data[3:])
-    with pytest.raises(StreamError, match="version 0 does not exist"):
-        parse(data[:2] + b"\x00" + data[3:])
+    with pytest.raises(StreamError, match="newer format: version 3"):
+        parse(data[:2] + b"\x03" + data[3:])
+    with pytest.raises(StreamError, match="version 1 is not supported"):
+        parse(data[:2] + b"\x01" + data[3:])
     with pytest.raises(StreamError, match="newer format, tiles not supported"):
         parse(data[:11] + bytes([data[11] | 0x80]) + data[12:])
     with pytest.raises(StreamError, match="newer format, unknown flags"):
@@ -301,3 +305,12 @@ def test_random_bytes_never_crash(noise: bytes, with_magic: bool) -> None:
     data = pack(*realistic())[:11] + noise if with_magic else noise
     with pytest.raises(StreamError):
         parse(data)
+
+
+def test_milestones_and_surplus_have_limits() -> None:
+    with pytest.raises(StreamError, match="milestones"):
+        Header(4, (9, 5, 2, 1), bytes(4), (0, 0, 0), MODEL, milestones=(0, 1, 0))  # type: ignore[arg-type]
+    with pytest.raises(StreamError, match="surplus"):
+        Header(1, (1,), (0,), (0, 0, 0), MODEL, surplus=16)
+    header = Header(5, (9, 5, 2, 1), tuple(bytes(5)), (0, 0, 0), MODEL, milestones=(0, 5, 127))
+    assert [header.milestones_at(level) for level in (7, 5, 4, 3, 2, 0)] == [0, 0, 5, 127, None, None]

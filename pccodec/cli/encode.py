@@ -54,6 +54,13 @@ class _Ranks(click.ParamType):
 @click.option("--bits", type=int, help="Bits an axis, instead of a voxel size.")
 @click.option("--model", help="Name of a model, or path of its .safetensors file.")
 @click.option("--ranks", type=_Ranks(), default="auto", show_default=True, help="Latent ranks to write.")
+@click.option(
+    "--effort",
+    type=click.IntRange(1, 3),
+    default=2,
+    show_default=True,
+    help="How much the encoder tries to raise the quality of cut streams; decoding takes the same time.",
+)
 @click.option("--format", "format_", metavar="NAME", help="Format of IN where its suffix does not tell it.")
 def encode_command(
     source: str,
@@ -66,6 +73,7 @@ def encode_command(
     bits: int | None,
     model: str | None,
     ranks: tuple[int, int, int] | None,
+    effort: int,
     format_: str | None,
 ) -> None:
     """Compress the point cloud IN into one stream of every quality.
@@ -81,7 +89,7 @@ def encode_command(
     from pccodec import codec, io
 
     points = io.read(source, format_).points
-    data = codec.encode(points, voxel_size=voxel_size, bits=bits, model=model, ranks=ranks)
+    data = codec.encode(points, voxel_size=voxel_size, bits=bits, model=model, ranks=ranks, effort=effort)
     whole = len(data)
     if target_bpp is not None:
         target_bytes = rate_in_bytes(target_bpp, len(points))

@@ -65,7 +65,8 @@ def _decode_layers(stream: Stream, model: Model, strict: bool) -> Known:
     header = stream.header
     depth = header.depth
     counts = {**dict(enumerate(header.counts)), depth: 1}
-    known = Known({depth: np.zeros(1, dtype=np.uint64)}, {depth: root_map()}, counts)
+    root = np.zeros(1, dtype=np.uint64)
+    known = Known({depth: root}, {depth: root_map()}, counts, surplus=header.surplus)
     for layer in stream.layers:
         if not (layer.complete or layer.data):
             break
@@ -80,6 +81,7 @@ def _decode_layers(stream: Stream, model: Model, strict: bool) -> Known:
                     check=header.checks[level],
                     count=known.counts.get(level),
                     most=header.max_nodes(level),
+                    milestones=header.milestones_at(level),
                 )
             else:
                 decode_ranks(known, layer.spec.rank, layer.data, layer.complete, model)

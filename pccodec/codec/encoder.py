@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from pccodec import container
 from pccodec.codec.checks import geometry_check
+from pccodec.codec.effort import DEFAULT_EFFORT, choose_milestones, choose_surplus, effort_of
 from pccodec.codec.latents import rank_layers
 from pccodec.codec.tile_encoder import TileConfig, encode_tiles
 from pccodec.container import Header
@@ -32,6 +33,7 @@ def encode(
     model: str | None = None,
     ranks: tuple[int, int, int] | None = None,
     tile_points: int | None = TileConfig.tile_points,
+    effort: int = DEFAULT_EFFORT,
 ) -> bytes:
     """Encode points into one stream that may be cut after any byte behind its header.
 
@@ -45,11 +47,13 @@ def encode(
             that are worth their bytes.
         tile_points: clouds of more voxels are coded in tiles of at most so many, which have no ranks;
             None never makes tiles.
+        effort: 1…3, how much the encoder tries (:mod:`pccodec.codec.effort`).
 
     Raises:
         InputError: the points cannot be encoded.
         ModelError: the model is missing.
     """
+    tries = effort_of(effort)
     grid, codes, _ = voxelize(points, voxel_size=voxel_size, bits=bits)
     loaded = store.load(model or store.DEFAULT)
     if ranks is not None and any(
@@ -80,7 +84,8 @@ def encode(
         encode_level(loaded.geometry, _context(tree, maps, level), tree.occupancy[level])
         for level in range(grid.bits)
     ]
-    latents = rank_layers(tree, maps, loaded, ranks, [len(payload) for payload in geometry])
+    limits = (0, 0, 0) if ranks is None and not tries.ranks else ranks
+    latents = rank_layers(tree, maps, loaded, limits, [len(payload) for payload in geometry])
     for level, sent in latents.items():
         context = _context(tree, maps, level - 1, sent.symbols)
         geometry[level - 1] = encode_level(loaded.geometry, context, tree.occupancy[level - 1])
@@ -99,6 +104,8 @@ def encode(
         origin=grid.origin,
         scale=grid.scale,
         is_integer=grid.is_integer,
+        milestones=choose_milestones(tree, maps, loaded, tries),
+        surplus=choose_surplus(tree, maps, loaded, tries),
     )
     payloads = [
         geometry[spec.level] if spec.kind == "G" else latents[spec.level].payloads[spec.rank - 1]

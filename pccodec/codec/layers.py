@@ -42,6 +42,7 @@ def decode_geometry(
     check: int,
     count: int | None,
     most: int,
+    milestones: int | None,
 ) -> None:
     """Add the level below the finest known one, or what the beginning of its layer tells of it.
 
@@ -53,6 +54,8 @@ def decode_geometry(
         check: check value that a complete layer must have.
         count: nodes that a complete layer must give, if known.
         most: most nodes that it may give.
+        milestones: mask of the octants behind which a beginning is used
+            (``Header.milestones_at``); None: all of it is.
 
     Raises:
         DamagedError: a complete layer fails its checks; ``known`` is as it was.
@@ -62,6 +65,9 @@ def decode_geometry(
     context = LevelContext(neighbors, level, known.counts, known.codes[level + 1], symbols)
     occupancy, determined = decode_level(model.geometry, context, data, complete)
     if not complete:
+        if milestones is not None:
+            reached = _last_milestone(determined, milestones)
+            occupancy, determined = occupancy & reached, np.full_like(determined, reached)
         if determined.any():
             expected = expected_children(model.geometry, context, occupancy, determined)
             known.partial = Partial(occupancy, determined, expected)
@@ -75,3 +81,10 @@ def decode_geometry(
     known.counts[level] = found
     if level:
         known.maps[level] = child_map(neighbors, occupancy)
+
+
+def _last_milestone(determined: np.ndarray, milestones: int) -> np.uint8:
+    """Mask of the octants up to the last milestone that the known bits, uint8 (n,), reach."""
+    # Octants arrive one after the other, so a bit that all nodes know ends a run of such bits.
+    whole = int(np.bitwise_and.reduce(determined))
+    return np.uint8((1 << (whole & milestones).bit_length()) - 1)

@@ -62,7 +62,8 @@ def shares_of(header: Header, shared_nodes: int, tile_counts: Mapping[int, int])
         whole, true = header.counts[level], tile_counts[level]
         part = tile_above * whole
         share = (2 * _UNIT * true * above + part) // (2 * part) - _UNIT
-        share = max(SHARE_LOW, min(SHARE_HIGH, share))
+        # A thirty-second more or less changes nothing, and a stream without any shares is shorter.
+        share = max(SHARE_LOW, min(SHARE_HIGH, share)) if abs(share) > 1 else 0
         shares.append(share)
         above, tile_above = whole, _expected(tile_above, above, whole, share)
     return tuple(shares)

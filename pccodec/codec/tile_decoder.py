@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from pccodec.codec.checks import geometry_check
 from pccodec.codec.reconstruction import reconstruct
 from pccodec.codec.tile_nodes import TileNodes
 from pccodec.entropy.completion import expected_children
-from pccodec.entropy.geometry import decode_level
+from pccodec.entropy.geometry import LevelContext, decode_level
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.model.store import Model
+from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.upsampling import UNLIMITED, Known, Partial
 from pccodec.sparse.neighbors import map_below
 from pccodec.voxels import octree
@@ -57,6 +57,7 @@ class TileTask:
         around: those around it, uint64.
         counts: its expected counts of finer levels.
         pieces: its layers as they arrived, coarse to fine.
+        surplus: of the header.
         exact: whether the nodes are the true ones.
         budget: most voxels to reconstruct while N_3 is not known.
     """
@@ -70,106 +71,115 @@ class TileTask:
     around: np.ndarray
     counts: dict[int, int]
     pieces: tuple[Piece, ...]
+    surplus: int = 0
     exact: bool = True
     budget: int = UNLIMITED
 
 
 @dataclass(frozen=True)
-class DecodedTile:
-    """Voxels of a tile.
+class TileState:
+    """What is known of a tile once its layers are decoded.
 
     Attributes:
-        voxels: sorted Morton codes uint64: the known, most probable or central ones.
-        damage: the layer in which damage showed, and how.
+        task: the tile, without its layers.
         finest: the finest known level.
+        codes: the tile's nodes of that level, uint64.
+        counts: its nodes by level; expected ones below the finest known level.
+        partial: what is known of the level below.
+        damage: the layer in which damage showed, and how.
     """
 
-    voxels: np.ndarray
-    damage: str | None
+    task: TileTask
     finest: int
+    codes: np.ndarray
+    counts: dict[int, int]
+    partial: Partial | None = None
+    damage: str | None = None
+
+    @property
+    def has_surface(self) -> bool:
+        """Whether voxels are predicted that depend on what lies around the tile."""
+        return self.finest > 0 and not is_sparse([self.counts[0], self.counts[1]])
 
 
-def decode_tile(task: TileTask) -> DecodedTile:
-    """Decode a tile, as far as its layers arrived and are intact."""
-    model = store.load_by_id(task.model_id)
-    tile = _Tile(task, model)
-    damage = None
+def decode_tile(task: TileTask) -> TileState:
+    """Decode a tile's layers as far as they arrived and are intact."""
+    stripped = replace(task, pieces=(), around=np.zeros(0, dtype=np.uint64))
+    counts = dict(task.counts)
+    for above, codes in enumerate(Octree.build(task.nodes, task.level - task.shared).codes):
+        counts[task.shared + above] = len(codes)
+    state = TileState(stripped, task.shared, task.nodes, counts)
+    if not task.pieces:
+        return state
+    network = store.load_by_id(task.model_id).geometry
+    height = task.level - task.shared
+    nodes = TileNodes.begin(task.code, height, task.nodes, task.around, task.depth - task.shared)
     for piece in task.pieces:
         if not (piece.complete or piece.data):
             break
+        context = nodes.context(piece.level, state.counts)
         try:
-            tile.decode(piece)
+            occupancy, known = decode_level(network, context, piece.data, piece.complete)
+            if not piece.complete:
+                return replace(state, partial=_partial(network, context, occupancy, known))
+            _check(piece, occupancy[~nodes.outside])
         except DamagedError as error:
-            damage = f"layer G{piece.level} ({error})"
-            break
-        if not piece.complete:
-            break
-    return DecodedTile(tile.voxels(), damage, tile.finest)
+            return replace(state, damage=f"layer G{piece.level} ({error})")
+        nodes = nodes.below(occupancy)
+        own = nodes.own
+        state = TileState(stripped, piece.level, own, {**state.counts, piece.level: len(own)})
+    return state
 
 
-class _Tile:
-    """What is known of a tile."""
+def _partial(
+    network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray, known: np.ndarray
+) -> Partial | None:
+    """What the beginning of a layer tells of the tile's own nodes, None if nothing."""
+    assert context.outside is not None
+    own = ~context.outside
+    if not known[own].any():
+        return None
+    expected = expected_children(network, context, occupancy, known)
+    return Partial(occupancy[own], known[own], expected[own])
 
-    def __init__(self, task: TileTask, model: Model) -> None:
-        self._task, self._model = task, model
-        height = task.level - task.shared
-        self.finest = task.shared
-        self._nodes = TileNodes.begin(task.code, height, task.nodes, task.around, task.depth - task.shared)
-        self._counts = dict(task.counts)
-        for above, codes in enumerate(Octree.build(task.nodes, height).codes):
-            self._counts[task.shared + above] = len(codes)
-        self._partial: Partial | None = None
 
-    def decode(self, piece: Piece) -> None:
-        """Add the next level, or what the beginning of its layer tells of it.
+def _check(piece: Piece, occupancy: np.ndarray) -> None:
+    if int(octree.POPCOUNT[occupancy].sum(dtype=np.int64)) > piece.most:
+        raise DamagedError("it gives more nodes than the header states")
+    if geometry_check(None, occupancy) != piece.check:
+        raise DamagedError("its check value does not match")
 
-        Raises:
-            DamagedError: a complete layer fails its checks; what is known stays as it was.
-        """
-        network, nodes = self._model.geometry, self._nodes
-        context = nodes.context(piece.level, self._counts)
-        occupancy, known = decode_level(network, context, piece.data, piece.complete)
-        if not piece.complete:
-            if known.any():
-                expected = expected_children(network, context, occupancy, known)
-                self._partial = Partial(occupancy, known, expected)
-            return
-        own = occupancy[~nodes.outside]
-        found = int(octree.POPCOUNT[own].sum(dtype=np.int64))
-        if found > piece.most:
-            raise DamagedError("it gives more nodes than the header states")
-        if geometry_check(None, own) != piece.check:
-            raise DamagedError("its check value does not match")
-        self._nodes = nodes.below(occupancy)
-        self.finest = piece.level
-        self._counts[piece.level] = found
 
-    def voxels(self) -> np.ndarray:
-        """The known, most probable or central voxels of the tile: sorted Morton codes, uint64."""
-        nodes, finest, task = self._nodes, self.finest, self._task
-        if finest == 0:
-            return nodes.own
-        if is_sparse([self._counts[0], self._counts[1]]):
-            return node_centers(nodes.own, finest, self._own_partial())
-        start = max(finest, _SYNTHESIS_START)
-        tree = Octree.build(nodes.codes, task.depth - finest)
-        coarse = Octree(tree.codes[start - finest :], tree.occupancy[start - finest :])
-        whole, own = len(nodes.codes), len(nodes.own)
-        # The counts are of the tile; what is around it is reconstructed along.
-        counts = {level: count * whole // own for level, count in self._counts.items() if level < finest}
-        counts |= {finest + above: len(codes) for above, codes in enumerate(tree.codes)}
-        known = Known(
-            {level: tree.codes[level - finest] for level in range(finest, start + 1)},
-            {start: nodes.neighbors if start == finest else map_below(coarse)},
-            counts,
-            partial=self._partial,
-            exact=task.exact,
-        )
-        if finest > _SYNTHESIS_START or not task.exact:
-            known.budget = task.budget * whole // own
-        voxels = reconstruct(known, self._model)
-        return voxels[voxels >> np.uint64(3 * task.level) == task.code]
+@dataclass(frozen=True)
+class TileJob:
+    """A tile to reconstruct: what is known of it, and nodes of its finest level around it, uint64."""
 
-    def _own_partial(self) -> Partial | None:
-        partial, own = self._partial, ~self._nodes.outside
-        return partial and Partial(partial.occupancy[own], partial.known[own], partial.expected[own])
+    state: TileState
+    around: np.ndarray
+
+
+def reconstruct_tile(job: TileJob) -> np.ndarray:
+    """Voxels of a tile, sorted Morton codes uint64: the known, most probable or central ones."""
+    state, task = job.state, job.state.task
+    finest = state.finest
+    if not state.has_surface:
+        return node_centers(state.codes, finest, state.partial) if finest else state.codes
+    codes = np.sort(np.concatenate([state.codes, job.around]))
+    start = max(finest, _SYNTHESIS_START)
+    tree = Octree.build(codes, task.depth - finest)
+    whole, own = len(codes), len(state.codes)
+    # The counts are the tile's; what lies around it is reconstructed along.
+    counts = {level: count * whole // own for level, count in state.counts.items() if level < finest}
+    counts |= {finest + above: len(nodes) for above, nodes in enumerate(tree.codes)}
+    known = Known(
+        {level: tree.codes[level - finest] for level in range(finest, start + 1)},
+        {start: map_below(Octree(tree.codes[start - finest :], tree.occupancy[start - finest :]))},
+        counts,
+        partial=state.partial,
+        exact=task.exact,
+        surplus=task.surplus,
+    )
+    if finest > _SYNTHESIS_START or not task.exact:
+        known.budget = task.budget * whole // own
+    voxels = reconstruct(known, store.load_by_id(task.model_id))
+    return voxels[voxels >> np.uint64(3 * task.level) == task.code]

@@ -14,8 +14,9 @@ from typing import IO
 import numpy as np
 
 from pccodec.codec.checks import geometry_check
+from pccodec.codec.milestones import all_milestones
 from pccodec.codec.tile_counts import expected_counts, shares_of
-from pccodec.codec.tile_nodes import Surroundings, TileNodes
+from pccodec.codec.tile_nodes import REACH, Neighbourhood, TileNodes
 from pccodec.container import MIN_SHARED, Header, TileLevels, level_check, pack_header, point_budget
 from pccodec.container.layout import POINTS_PER_BYTE
 from pccodec.container.tiles import Directory
@@ -98,7 +99,7 @@ def encode_tiles(
     shared = _encode_shared(np.concatenate(nodes), finest, cloud.grid.bits, counts, loaded)
     level = _affordable(shared, counts, cloud.level, config.shared_share)
     nodes = [ancestors(part, level - finest) for part in nodes]
-    surroundings = Surroundings([tile.code for tile in cloud.tiles], nodes, cloud.level - level)
+    places = Neighbourhood([tile.code for tile in cloud.tiles])
     header = Header(
         depth=cloud.grid.bits,
         counts=tuple(counts[: min(4, cloud.grid.bits)]),
@@ -109,9 +110,16 @@ def encode_tiles(
         scale=cloud.grid.scale,
         is_integer=cloud.grid.is_integer,
         tiles=TileLevels(cloud.level, level),
+        milestones=all_milestones(cloud.grid.bits),
     )
     jobs = (
-        _TileJob(tile, surroundings.around(place), header, counts[level], model)
+        _TileJob(
+            tile,
+            places.around(place, cloud.level - level, REACH, nodes.__getitem__),
+            header,
+            counts[level],
+            model,
+        )
         for place, tile in enumerate(cloud.tiles)
     )
     with ExitStack() as stack:

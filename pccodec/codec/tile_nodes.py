@@ -8,7 +8,7 @@ the shared level and the tile alone, so any tile is decoded without the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,7 +20,7 @@ from pccodec.voxels import morton, octree
 from pccodec.voxels.octree import Octree
 
 REACH = 2
-"""How many nodes deep the surroundings of a tile are, at each level."""
+"""How many nodes deep the surroundings of a tile are when it is coded."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TileNodes:
             tile: Morton code of the tile.
             height: levels from the nodes up to the tile.
             nodes: the tile's own, uint64, increasing.
-            around: those around it (``Surroundings``).
+            around: those around it, ``REACH`` nodes deep.
             depth: levels from the nodes up to the root.
         """
         codes = np.sort(np.concatenate([nodes, around]))
@@ -76,39 +76,48 @@ class TileNodes:
         neighbors = child_map(self.neighbors, occupancy)
         outside = np.repeat(self.outside, octree.POPCOUNT[occupancy])
         keep = ~outside
-        keep[outside] = _within_reach(codes[outside], self.tile, height)
+        keep[outside] = _within_reach(codes[outside], self.tile, height, REACH)
         return TileNodes(self.tile, height, codes[keep], outside[keep], part_map(neighbors, keep))
 
 
-class Surroundings:
-    """What lies around each tile at the shared level.
+class Neighbourhood:
+    """Tiles by where they lie.
 
     Args:
-        tiles: Morton codes of all tiles.
-        nodes: the nodes of each tile, uint64.
-        height: levels from the nodes up to the tiles.
+        tiles: Morton codes of the tiles.
     """
 
-    def __init__(self, tiles: Sequence[int], nodes: Sequence[np.ndarray], height: int) -> None:
-        self._tiles, self._nodes, self._height = tiles, nodes, height
+    def __init__(self, tiles: Sequence[int]) -> None:
+        self._tiles = tiles
         self._corners = morton.decode(np.array(tiles, dtype=np.uint64)).tolist()
         self._places = {tuple(corner): place for place, corner in enumerate(self._corners)}
 
-    def around(self, place: int) -> np.ndarray:
-        """Nodes of other tiles within reach of the tile at a place, uint64, in no order."""
+    def around(
+        self, place: int, height: int, reach: int, nodes: Callable[[int], np.ndarray | None]
+    ) -> np.ndarray:
+        """Nodes around a tile, uint64, in no order.
+
+        Args:
+            place: the tile's place among the tiles.
+            height: levels from the nodes up to the tiles.
+            reach: how many nodes deep.
+            nodes: gives the nodes of the tile at a place, uint64, or None if they are not known.
+        """
         x, y, z = self._corners[place]
         found = [np.zeros(0, dtype=np.uint64)]
         for dx, dy, dz in product((-1, 0, 1), repeat=3):
             other = self._places.get((x + dx, y + dy, z + dz), place)
-            if other != place:
-                nodes = self._nodes[other]
-                found.append(nodes[_within_reach(nodes, self._tiles[place], self._height)])
+            beside = nodes(other) if other != place else None
+            if beside is not None:
+                found.append(beside[_within_reach(beside, self._tiles[place], height, reach)])
         return np.concatenate(found)
 
 
-def _within_reach(codes: np.ndarray, tile: int, height: int) -> np.ndarray:
-    """Which nodes lie at most ``REACH`` nodes from a tile, bool (n,)."""
+def _within_reach(codes: np.ndarray, tile: int, height: int, reach: int) -> np.ndarray:
+    """Which nodes, uint64 (n,), lie at most ``reach`` of their edges from a tile, bool (n,)."""
     corner = morton.decode(np.array([tile], dtype=np.uint64))[0].astype(np.int64) << height
     coords = morton.decode(codes)
-    inside: np.ndarray = (coords >= corner - REACH) & (coords < corner + (1 << height) + REACH)
-    return inside.all(axis=1)
+    inside: np.ndarray = np.logical_and.reduce(
+        (coords >= corner - reach) & (coords < corner + (1 << height) + reach), axis=1
+    )
+    return inside

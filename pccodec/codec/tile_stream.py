@@ -16,8 +16,8 @@ from pccodec.codec.coarse import down_to
 from pccodec.codec.layers import decode_geometry
 from pccodec.codec.tile_counts import counted_levels, expected_counts
 from pccodec.codec.tile_decoder import Piece, TileTask
-from pccodec.codec.tile_nodes import Surroundings
-from pccodec.container import Layer, Stream, level_check
+from pccodec.codec.tile_nodes import REACH, Neighbourhood
+from pccodec.container import Header, Layer, Stream, level_check
 from pccodec.container.layout import node_budget
 from pccodec.container.tiles import Directory, max_directory_size, parse_directory
 from pccodec.errors import DamagedError, StreamError
@@ -53,6 +53,15 @@ class _TileLayer:
     level: int
     directory: Directory
     bounds: tuple[int, ...]
+
+
+def header_of(source: Source) -> Header:
+    """The header of a stream.
+
+    Raises:
+        StreamError: not a stream, or its header is damaged or missing.
+    """
+    return container.parse(source.read(0, _HEAD)).header
 
 
 class TileStream:
@@ -110,8 +119,7 @@ class TileStream:
             above = codes >> np.uint64(3 * (header.tiles.tile - header.tiles.shared))
             self.tiles, firsts = np.unique(above, return_index=True)
             self._nodes = np.split(codes, firsts[1:])
-            height = header.tiles.tile - header.tiles.shared
-            self._surroundings = Surroundings(self.tiles.tolist(), self._nodes, height)
+            self._places = Neighbourhood(self.tiles.tolist())
             if self._is_exact:
                 self._read_directories([layer for layer in stream.layers if header.in_tiles(layer.spec)])
 
@@ -123,7 +131,8 @@ class TileStream:
     def _decode_shared(self, layers: Sequence[Layer]) -> Known:
         header, model = self.header, store.load_by_id(self.header.model_id)
         depth, counts = header.depth, dict(enumerate(header.counts))
-        known = Known({depth: np.zeros(1, dtype=np.uint64)}, {depth: root_map()}, {**counts, depth: 1})
+        root = np.zeros(1, dtype=np.uint64)
+        known = Known({depth: root}, {depth: root_map()}, {**counts, depth: 1}, surplus=header.surplus)
         for layer in layers:
             if not (layer.complete or layer.data):
                 break
@@ -137,6 +146,7 @@ class TileStream:
                     check=header.checks[level],
                     count=counts.get(level),
                     most=header.max_nodes(level),
+                    milestones=header.milestones_at(level),
                 )
             except DamagedError as error:
                 self.report(f"layer {layer.spec.name} ({error})", known.finest)
@@ -249,9 +259,12 @@ class TileStream:
             level=self._levels.tile,
             shared=self._levels.shared,
             nodes=nodes,
-            around=self._surroundings.around(index),
+            around=self._places.around(
+                index, self._levels.tile - self._levels.shared, REACH, self._nodes.__getitem__
+            ),
             counts=expected_counts(self.header, whole, len(nodes), shares),
             pieces=pieces,
+            surplus=self.header.surplus,
             exact=self._is_exact,
             budget=-(-self._budget * len(nodes) // whole),
         )

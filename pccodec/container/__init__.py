@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pccodec.container.layout import (
+    ALL_MILESTONES,
     FORMAT_VERSION,
     MIN_SHARED,
+    MAX_SURPLUS,
+    MILESTONE_LEVELS,
     Header,
     LayerSpec,
     TileLevels,
@@ -24,8 +27,11 @@ from pccodec.container.stream import (
 )
 
 __all__ = [
+    "ALL_MILESTONES",
     "FORMAT_VERSION",
     "MIN_SHARED",
+    "MAX_SURPLUS",
+    "MILESTONE_LEVELS",
     "Header",
     "Layer",
     "LayerSpec",

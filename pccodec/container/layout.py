@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pccodec.errors import StreamError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MAX_DEPTH = 21
 """Bits per axis that fit a 63-bit Morton code."""
@@ -19,6 +19,14 @@ MAX_RANKS = 15
 
 MIN_SHARED = 3
 """Finest shared level of a stream of tiles: where synthesis starts."""
+
+MILESTONE_LEVELS = (5, 4, 3)
+"""Levels whose geometry layers, when cut, are used up to a milestone; coarser ones only when whole."""
+
+ALL_MILESTONES = 0x7F
+"""A milestone behind each of the first seven octants."""
+
+MAX_SURPLUS = 15
 
 POINT_FLOOR = 1 << 18
 POINTS_PER_BYTE = 1 << 9
@@ -118,6 +126,11 @@ class Header:
         is_integer: the cloud's coordinates are integers and come back as such.
         tiles: levels of the tiles, None where there are none. In tiles, the check value of a layer
             below the shared levels is that of its directory (``pccodec.container.tiles``).
+        milestones: for levels 5, 4 and 3 a mask 0…127: bit ``j`` is set where a decoder may
+            reconstruct from the first ``j + 1`` octants of that geometry layer. Between
+            milestones quality need not rise with every byte.
+        surplus: 32nds of N_0, 0…15, that a cloud predicted from stride 8 or coarser nodes
+            has more than N_0 points.
 
     Raises:
         StreamError: from the constructor, if the values contradict each other or
@@ -133,6 +146,8 @@ class Header:
     scale: float = 1.0
     is_integer: bool = True
     tiles: TileLevels | None = None
+    milestones: tuple[int, int, int] = (0, 0, 0)
+    surplus: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.depth <= MAX_DEPTH:
@@ -163,6 +178,17 @@ class Header:
             )
         if self.tiles and any(self.ranks):
             raise StreamError("a stream of tiles has no ranks")
+        for level, mask in zip(MILESTONE_LEVELS, self.milestones, strict=True):
+            if not 0 <= mask <= (ALL_MILESTONES if level < self.depth else 0):
+                raise StreamError(f"milestones {mask} at level {level} of depth {self.depth}")
+        if not 0 <= self.surplus <= MAX_SURPLUS:
+            raise StreamError(f"a surplus of {self.surplus} is not in 0…{MAX_SURPLUS}")
+
+    def milestones_at(self, level: int) -> int | None:
+        """Milestones of ``G_level``, none (0) above level 5; None where every byte counts."""
+        if level < MILESTONE_LEVELS[-1]:
+            return None
+        return dict(zip(MILESTONE_LEVELS, self.milestones, strict=True)).get(level, 0)
 
     @property
     def layers(self) -> list[LayerSpec]:

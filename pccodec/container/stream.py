@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from pccodec.container.bits import BitReader, BitWriter, LengthCoder
 from pccodec.container.layout import (
+    ALL_MILESTONES,
     FORMAT_VERSION,
+    MILESTONE_LEVELS,
     POINT_FLOOR,
     POINTS_PER_BYTE,
     RANK_LEVELS,
@@ -153,6 +155,14 @@ def pack_header(header: Header, lengths: Sequence[int]) -> bytes:
     for level, count in zip(RANK_LEVELS, header.ranks, strict=True):
         if level < header.depth:
             fields.write(count, 4)
+    for level, mask in zip(MILESTONE_LEVELS, header.milestones, strict=True):
+        if level < header.depth:
+            fields.write(mask == ALL_MILESTONES, 1)
+            if mask != ALL_MILESTONES:
+                fields.write(mask, 7)
+    fields.write(header.surplus > 0, 1)
+    if header.surplus:
+        fields.write(header.surplus, 4)
     _write_counts(fields, header)
     coder = LengthCoder()
     for spec, length in zip(header.layers, lengths, strict=True):
@@ -196,6 +206,8 @@ def parse_source(source: Source) -> Stream:
     depth = reader.read(5)
     tiles = TileLevels(reader.read(5), reader.read(5)) if tiled else None
     k3, k2, k1 = (reader.read(4) if level < depth else 0 for level in RANK_LEVELS)
+    milestones = [_read_milestones(reader) if level < depth else 0 for level in MILESTONE_LEVELS]
+    surplus = reader.read(4) if reader.read(1) else 0
     counts = _read_counts(reader, depth)
     coder = LengthCoder()
     specs = layer_specs(depth, (k3, k2, k1))
@@ -218,6 +230,8 @@ def parse_source(source: Source) -> Stream:
         scale=scale,
         is_integer=grid_mode != _GRID_FLOAT,
         tiles=tiles,
+        milestones=(milestones[0], milestones[1], milestones[2]),
+        surplus=surplus,
     )
     return _layers(source, header, lengths, end + 2)
 
@@ -271,7 +285,7 @@ def _check_magic(data: bytes) -> None:
     if version > FORMAT_VERSION:
         raise StreamError(f"written by a newer format: version {version}, this is {FORMAT_VERSION}")
     if version < FORMAT_VERSION:
-        raise StreamError(f"format version {version} does not exist")
+        raise StreamError(f"format version {version} is not supported: this is {FORMAT_VERSION}, encode anew")
     if len(data) < _FIXED:
         raise StreamError("the stream header is cut short")
 
@@ -285,6 +299,10 @@ def _write_counts(fields: BitWriter, header: Header) -> None:
     for count in header.counts[-2::-1]:
         fields.write(count - above, (7 * above).bit_length())
         above = count
+
+
+def _read_milestones(reader: BitReader) -> int:
+    return ALL_MILESTONES if reader.read(1) else reader.read(7)
 
 
 def _read_counts(reader: BitReader, depth: int) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 A directory stands in front of the payloads of its layer, which follow in the order of the tiles:
 
-    width of a length (1 byte) | first layer only, per count: lowest share, width of a share (2 bytes)
+    width of a length, and 128 if shares follow (1 byte)
+    with shares, per count: lowest share + 31, width of a share (2 bytes)
     bits: all lengths, then the shares count by count, most significant bit first, padded with zeros
     one check byte a tile
 
@@ -23,6 +24,7 @@ SHARE_LOW, SHARE_HIGH = -31, 224
 """Range of a share."""
 
 _SHARE_WIDTH = 8
+_SHARED = 128
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Directory:
     def pack(self) -> bytes:
         """The directory's bytes."""
         width = max(self.lengths).bit_length()
-        head, fields = [width], [_bits(self.lengths, width)]
-        for row in self.shares:
+        shares = self.shares if any(map(any, self.shares)) else ()
+        head, fields = [width | (_SHARED if shares else 0)], [_bits(self.lengths, width)]
+        for row in shares:
             low = min(row)
             span = (max(row) - low).bit_length()
             head += [low - SHARE_LOW, span]
@@ -78,11 +81,12 @@ def parse_directory(data: bytes, tiles: int, rows: int, length: int) -> tuple[Di
     Raises:
         StreamError: the directory is cut, or it does not fit the layer.
     """
-    head = 1 + 2 * rows
+    has_shares = bool(data) and data[0] >= _SHARED
+    head = 1 + 2 * rows if has_shares else 1
     if len(data) < head:
         raise StreamError("its directory is cut short")
-    width, lows, spans = data[0], data[1:head:2], data[2:head:2]
-    if width > MAX_WIDTH or any(span > _SHARE_WIDTH for span in spans):
+    width, lows, spans = data[0] % _SHARED, data[1:head:2], data[2:head:2]
+    if width > MAX_WIDTH or (has_shares and not rows) or any(span > _SHARE_WIDTH for span in spans):
         raise StreamError("its directory is damaged")
     size = (tiles * (width + sum(spans)) + 7) // 8
     end = head + size + tiles
@@ -90,7 +94,8 @@ def parse_directory(data: bytes, tiles: int, rows: int, length: int) -> tuple[Di
         raise StreamError("its directory is cut short")
     bits = f"{int.from_bytes(data[head : head + size], 'big'):0{8 * size}b}"
     lengths = _numbers(bits[: tiles * width], width, tiles)
-    shares, at = [], tiles * width
+    shares: list[tuple[int, ...]] = [] if has_shares else rows * [(0,) * tiles]
+    at = tiles * width
     for low, span in zip(lows, spans, strict=True):
         row = _numbers(bits[at : at + tiles * span], span, tiles)
         shares.append(tuple(low + SHARE_LOW + share for share in row))

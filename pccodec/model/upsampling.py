@@ -19,7 +19,7 @@ UNLIMITED = 1 << 62
 _WHOLE = 256
 _CHILD = LOGIT_UNIT // 2
 """One child in the scores of :func:`select_children`: half a nat."""
-_SPARE = 3
+SPARE = 3
 """32nds of nodes that are kept beyond their number while there are finer levels: a missing node is a
 hole and costs more than a wrong one."""
 _CERTAIN = 1 << 20
@@ -84,6 +84,8 @@ class Known:
         partial: known part of the children of the finest known level.
         exact: whether the nodes of the finest known level are the true ones.
         budget: most voxels to upsample to; coarser levels may have a share (:func:`most_nodes`).
+        surplus: 32nds of N_0 to be predicted beyond N_0 while synthesis starts at the finest
+            known level. The encoder finds out what suits the cloud.
     """
 
     codes: dict[int, np.ndarray]
@@ -93,6 +95,7 @@ class Known:
     partial: Partial | None = None
     exact: bool = True
     budget: int = UNLIMITED
+    surplus: int = 0
 
     @property
     def finest(self) -> int:
@@ -119,15 +122,16 @@ def most_nodes(budget: int, counts: Mapping[int, int], level: int) -> int:
     return min([budget >> max(0, 2 * min(level, LATENT_LEVELS[0]) - 1), *finer])
 
 
-def nodes_to_keep(count: int, level: int, unknown: int = _WHOLE) -> int:
-    """How many nodes of a predicted level to keep: its number, and spares while there are finer levels.
+def nodes_to_keep(count: int, spare: int = SPARE, unknown: int = _WHOLE) -> int:
+    """How many nodes of a predicted level to keep: its number, and some to spare.
 
     Args:
         count: N_l, the number of nodes that the level has.
-        level: ``l``.
-        unknown: share of the level's child bits that are not known, in 1/256.
+        spare: 32nds of that number.
+        unknown: share of the level's child bits that are not known, in 1/256; where bits are
+            known there is less to spare.
     """
-    return count + (count * _SPARE * unknown // (32 * _WHOLE) if level else 0)
+    return count + count * spare * unknown // (32 * _WHOLE)
 
 
 def highest(scores: np.ndarray, count: int) -> np.ndarray:
@@ -216,9 +220,14 @@ class Upsampler:
             level -= 1
 
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
-        partial, unknown = (known.partial if level == known.finest else None), _WHOLE
+        unknown = known.partial.unknown if known.partial is not None else _WHOLE
+        partial = known.partial if level == known.finest else None
         if partial is not None:
-            logits, unknown = partial.mixed(logits.astype(np.int32)), partial.unknown
-        count = nodes_to_keep(known.counts[level - 1], level - 1, unknown)
+            logits = partial.mixed(logits.astype(np.int32))
+        count = known.counts[level - 1]
+        if level > 1:
+            count = nodes_to_keep(count, SPARE, unknown if partial is not None else _WHOLE)
+        elif known.finest >= known.start:
+            count = nodes_to_keep(count, known.surplus, unknown)
         count = min(count, most_nodes(known.budget, known.counts, level - 1))
         return select_children(logits, count, partial)

@@ -24,7 +24,7 @@ from pccodec.entropy.prediction import predict_level
 from pccodec.model.analysis import descriptor
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import LOGIT_UNIT, OccupancyNetwork
-from pccodec.model.upsampling import nodes_to_keep, select_children
+from pccodec.model.upsampling import SPARE, nodes_to_keep, select_children
 from pccodec.sparse.neighbors import child_map
 from pccodec.training.autoencoder import Autoencoder, LevelInput
 from pccodec.training.batches import Batch
@@ -149,7 +149,7 @@ def _selected(logits: np.ndarray, block: np.ndarray, level: int, counts: np.ndar
     steps = np.rint(logits * LOGIT_UNIT).astype(np.int32)
     bounds = np.searchsorted(block, np.arange(len(counts) + 1))
     chosen = [
-        select_children(steps[begin:end], nodes_to_keep(int(count), level), None)
+        select_children(steps[begin:end], nodes_to_keep(int(count), SPARE if level else 0), None)
         for (begin, end), count in zip(pairwise(bounds), counts, strict=True)
         if end > begin
     ]
