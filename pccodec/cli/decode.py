@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import click
 
 from pccodec import container
-from pccodec.cli.options import Box, Corner, allow_partial_option, prefix_of, prefix_options
+from pccodec.cli.options import BoxType, Corner, allow_partial_option, prefix_of, prefix_options
 from pccodec.cli.streams import reading, refuse_terminal
 from pccodec.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
+from pccodec.source import PrefixSource
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +21,7 @@ logger = logging.getLogger(__name__)
 @prefix_options
 @click.option(
     "--bbox",
-    type=Box(),
+    type=BoxType(),
     help="Only points in this box, faces included, in units of the input cloud; inf is no limit.",
 )
 @click.option("--strict", is_flag=True, help="Refuse damaged streams (exit code 5).")
@@ -50,25 +47,18 @@ def decode_command(
         stream = container.parse_source(opened)
         if stream.trailing:
             logger.warning("%s bytes behind the end of the stream are ignored", f"{stream.trailing:,}")
-        data = opened.read(0, prefix_of(stream, layers, max_bytes))
-    from pccodec import codec, io
+        prefix = PrefixSource(opened, prefix_of(stream, layers, max_bytes))
+        import numpy as np
 
-    points = codec.decode(data, strict=strict)
-    if bbox is not None:
-        points = _crop(points, *bbox)
-    grid = stream.header
-    io.write(output, points, format_, tolerance=0.0 if grid.is_integer else grid.scale / 1024)
+        from pccodec import io
+        from pccodec.codec.region import Box, decode_parts
+
+        box = Box(*bbox) if bbox else None
+        points = np.concatenate(list(decode_parts(prefix, box=box, strict=strict)))
+    header = stream.header
+    if bbox is not None and len(points) == 0:
+        far = [start + header.scale * ((1 << header.depth) - 1) for start in header.origin]
+        ranges = ", ".join(f"{a:.9g} to {b:.9g}" for a, b in zip(header.origin, far, strict=True))
+        raise InputError(f"no point lies in the box: all lie within {ranges}")
+    io.write(output, points, format_, tolerance=0.0 if header.is_integer else header.scale / 1024)
     logger.info("%s points", f"{len(points):,}")
-
-
-def _crop(points: np.ndarray, low: Corner, high: Corner) -> np.ndarray:
-    """The points in a box, its faces included.
-
-    Raises:
-        InputError: there are none.
-    """
-    inside = points[((points >= low) & (points <= high)).all(axis=1)]
-    if len(inside) == 0:
-        ranges = ", ".join(f"{a:.9g} to {b:.9g}" for a, b in zip(points.min(0), points.max(0), strict=True))
-        raise InputError(f"no point lies in the box: the cloud spans {ranges}")
-    return inside

@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 Corner = tuple[float, float, float]
 
 
-class Box(click.ParamType):
+class BoxType(click.ParamType):
     """Two corners of a box, as in ``0,0,0,10,20,5``."""
 
     name = "X0,Y0,Z0,X1,Y1,Z1"
