@@ -163,7 +163,7 @@ def test_bbox_crops(box: str, sheet_stream: bytes, sheet: np.ndarray, tmp_path: 
         result = run("-v", "decode", served.url, "-o", output, "--bbox", box)
         assert result.exit_code == 0, result.stderr
         assert np.array_equal(np.unique(np.load(output), axis=0), inside)
-        # One or two of nine tiles, and 4,096 bytes first; a stream without tiles is fetched whole.
+        # One of four tiles, and 4,096 bytes first; a stream without tiles is fetched whole.
         whole = container.parse(sheet_stream).header.tiles is None
         assert (fetched(result)[0] == len(sheet_stream)) == whole
         assert whole or fetched(result)[0] < 0.7 * len(sheet_stream)
@@ -176,9 +176,29 @@ def test_bbox_crops(box: str, sheet_stream: bytes, sheet: np.ndarray, tmp_path: 
     assert np.array_equal(np.unique(np.load(output), axis=0), np.unique(expected, axis=0))
 
 
-@pytest.mark.parametrize("share", [0.5, 0.8])
-def test_a_stream_of_tiles_that_is_cut(share: float, sheet_stream: bytes, tmp_path: Path) -> None:
-    output, size = tmp_path / "out.npy", int(share * len(sheet_stream))
+@pytest.mark.parametrize("sheet_stream", [5000], indirect=True)
+def test_info_of_a_box(sheet_stream: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "in.pcc"
+    source.write_bytes(sheet_stream)
+
+    def box(corners: str, *options: object) -> dict[str, int]:
+        part: dict[str, int] = json.loads(run("info", source, "--json", "--bbox", corners, *options).stdout)[
+            "box"
+        ]
+        return part
+
+    whole = box("-1000,-1000,-1000,1000,1000,1000")
+    assert whole == {"tiles": 4, "all_tiles": 4, "bytes": len(sheet_stream)}
+    part, nothing = box("1,1,0,9,9,100"), box("1,1,120,9,9,127")
+    assert part["tiles"] == 1 and nothing["tiles"] == 0
+    assert 0 < nothing["bytes"] < part["bytes"] < len(sheet_stream)
+    assert box("-1000,-1000,-1000,1000,1000,1000", "--max-bytes", 3000)["bytes"] <= 3000
+    assert "1 of 4 tiles" in run("info", source, "--bbox", "1,1,0,9,9,100").stdout
+
+
+@pytest.mark.parametrize("sheet_stream", [5000], indirect=True)
+def test_a_stream_of_tiles_that_is_cut(sheet_stream: bytes, tmp_path: Path) -> None:
+    output, size = tmp_path / "out.npy", int(0.7 * len(sheet_stream))
     with serve(sheet_stream, ranges=False, cut_after=size) as served:
         assert run("decode", served.url, "-o", output).exit_code == 8 and not output.exists()
         assert run("decode", served.url, "-o", output, "--allow-partial").exit_code == 0
@@ -203,6 +223,7 @@ def test_bbox_is_in_units_of_the_input(tmp_path: Path) -> None:
         ("1,2,3", 2, "is not of six numbers"),
         ("5,0,0,4,9,9", 2, "the first corner must be the lower one"),
         ("nan,0,0,4,9,9", 2, "the first corner must be the lower one"),
+        ("0,0,0,4,9,inf", 2, "is no box"),
     ],
 )
 def test_boxes_that_hold_nothing(box: str, code: int, message: str, stream: bytes, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import click
 
 from pccodec import container
-from pccodec.cli.options import BoxType, Corner, allow_partial_option, prefix_of, prefix_options
+from pccodec.cli.options import Corner, allow_partial_option, bbox_option, prefix_of, prefix_options
 from pccodec.cli.streams import reading, refuse_terminal
 from pccodec.errors import InputError
 from pccodec.source import PrefixSource
@@ -19,11 +19,7 @@ logger = logging.getLogger(__name__)
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", required=True, metavar="OUT", help='Cloud to write, "-": standard output.')
 @prefix_options
-@click.option(
-    "--bbox",
-    type=BoxType(),
-    help="Only points in this box, faces included, in units of the input cloud; inf is no limit.",
-)
+@bbox_option
 @click.option("--strict", is_flag=True, help="Refuse damaged streams (exit code 5).")
 @allow_partial_option
 @click.option("--format", "format_", metavar="NAME", help="Format of OUT where its suffix does not tell it.")

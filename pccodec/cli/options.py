@@ -29,10 +29,18 @@ class BoxType(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is not of six numbers like 0,0,0,10,20,5", param, ctx)
         low, high = (x0, y0, z0), (x1, y1, z1)
-        if any(math.isnan(x) for x in low + high) or any(a > b for a, b in zip(low, high, strict=True)):
+        if any(not math.isfinite(x) for x in low + high) or any(
+            a > b for a, b in zip(low, high, strict=True)
+        ):
             self.fail(f"{value!r} is no box: the first corner must be the lower one", param, ctx)
         return low, high
 
+
+bbox_option = click.option(
+    "--bbox",
+    type=BoxType(),
+    help="Only what lies in this box, faces included, in units of the input cloud.",
+)
 
 allow_partial_option = click.option(
     "--allow-partial",
