@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
-
-import click
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
 
 
 class _Formatter(logging.Formatter):
@@ -44,11 +38,3 @@ def configure_logging(verbose: int = 0, quiet: bool = False) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     library.setLevel(logging.ERROR if quiet else level)
     logging.getLogger("pccodec.cli").setLevel(logging.ERROR if quiet else min(level, logging.INFO))
-
-
-def show(console: Console, *parts: RenderableType) -> None:
-    """Print tables to standard output; errors of it are raised, where rich would end the program."""
-    with console.capture() as text:
-        for part in parts:
-            console.print(part)
-    click.echo(text.get(), nl=False)

@@ -7,7 +7,7 @@ import logging
 import click
 
 from pccodec import container
-from pccodec.cli.options import Corner, allow_partial_option, bbox_option, prefix_of, prefix_options
+from pccodec.cli.stream_options import Corner, allow_partial_option, bbox_option, prefix_of, prefix_options
 from pccodec.cli.streams import reading, refuse_terminal
 from pccodec.errors import InputError
 from pccodec.source import PrefixSource

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pccodec import container
-from pccodec.cli.streams import cut_size, refuse_terminal, write_stream
-from pccodec.cli.truncate import rate_in_bytes
+from pccodec.cli.streams import refuse_terminal, write_stream
+from pccodec.cli.truncate import cut_stream, rate_in_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,7 @@ def encode_command(
     if target_psnr is not None:
         target_bytes, reached = _reach(target_psnr, data, points)
     if layers is not None or target_bytes is not None:
-        data = data[: cut_size(container.parse(data), max_bytes=target_bytes, layers=layers)]
+        data = cut_stream(data, max_bytes=target_bytes, layers=layers)
     write_stream(output, data)
     stream = container.parse(data)
     merged = len(points) - stream.header.counts[0]

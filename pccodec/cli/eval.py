@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from pccodec.cli.console import show
+from pccodec.cli.tables import show
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from pccodec import container
-from pccodec.cli.console import show
-from pccodec.cli.options import Corner, allow_partial_option, bbox_option, prefix_of, prefix_options
+from pccodec.cli.stream_options import Corner, allow_partial_option, bbox_option, prefix_of, prefix_options
 from pccodec.cli.streams import reading
+from pccodec.cli.tables import show
 from pccodec.source import PrefixSource, Source
 
 

@@ -7,7 +7,7 @@ import logging
 import click
 
 from pccodec import container
-from pccodec.cli.options import allow_partial_option
+from pccodec.cli.stream_options import allow_partial_option
 from pccodec.cli.streams import cut_size, reading, write_prefix
 
 logger = logging.getLogger(__name__)
@@ -53,3 +53,8 @@ def rate_in_bytes(bpp: float, points: int) -> int:
         return int(bpp * points / 8)
     except (OverflowError, ValueError):
         raise click.UsageError(f"{bpp} bits per point is no rate") from None
+
+
+def cut_stream(data: bytes, *, max_bytes: int | None = None, layers: int | None = None) -> bytes:
+    """The first bytes of a stream in memory; ``cut_size`` says how many, and what it raises."""
+    return data[: cut_size(container.parse(data), max_bytes=max_bytes, layers=layers)]

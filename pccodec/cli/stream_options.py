@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of commands that read streams: where they are, and which part of them."""
 
 from __future__ import annotations
 
