@@ -41,3 +41,9 @@ class DependencyError(PccodecError):
     """An optional package that this input or command needs is not installed."""
 
     exit_code = 7
+
+
+class SourceError(PccodecError):
+    """The bytes of a stream cannot be fetched from where they are."""
+
+    exit_code = 8

@@ -168,7 +168,8 @@ def test_quiet_says_nothing() -> None:
         (["encode", "a.ply", "-o", "b", "--target-psnr", "nan"], "no quality"),
         (["encode", "a.ply", "-o", "b", "--ranks", "1,2"], "neither auto nor"),
         (["encode", "a.ply", "-o", "b", "--ranks", "1,2,-1"], "negative"),
-        (["decode", "a.pcc", "-o", "b.ply", "--layers", "1", "--max-bytes", "100"], "give only one"),
+        (["decode", "-", "-o", "b.ply", "--layers", "1", "--max-bytes", "100"], "give only one"),
+        (["info", "-", "--layers", "1", "--max-bytes", "100"], "give only one"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str) -> None:
@@ -214,7 +215,7 @@ def test_errors_of_commands(
         raise error
 
     monkeypatch.delenv("PCCODEC_DEBUG", raising=False)
-    monkeypatch.setattr(container, "parse", fail)
+    monkeypatch.setattr(container, "parse_source", fail)
     result = run("info", "-", stdin=make_stream())
     assert result.exit_code == code
     assert result.stderr.split("pccodec: error: ")[1] == message + "\n"

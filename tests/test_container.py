@@ -93,7 +93,7 @@ def test_round_trip(case: tuple[Header, list[bytes]]) -> None:
 
 
 @given(streams())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_every_prefix_parses(case: tuple[Header, list[bytes]]) -> None:
     header, payloads = case
     data = pack(header, payloads)

@@ -23,12 +23,14 @@ Exit codes:
   0  done
   1  unexpected error
   2  wrong usage
-  3  the input cloud or file cannot be used
+  3  a cloud cannot be used, or a file not be read or written (no such folder, disk full)
   4  not a stream, or its header is damaged, cut or from a newer format
   5  the stream is damaged (decode --strict)
   6  the model is missing or does not fit
   7  an optional package is missing
-  130  interrupted
+  8  a URL cannot be read: no answer, cut off, or a server that contradicts itself
+  130  interrupted (Ctrl-C); 129 and 143 by SIGHUP and SIGTERM
+  141  nobody reads standard output any more
 """
 
 

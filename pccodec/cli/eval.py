@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from pccodec.cli.tables import show
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
@@ -225,11 +227,11 @@ def _print_tables(
     if not console.is_terminal:
         # A file has no width; nothing shall be cut off.
         console.width = 160
-    if len(curves) == 1:
-        console.print(_cut_table(curves[0]))
-    console.print(_cloud_table(curves))
+    tables = [_cut_table(curves[0])] if len(curves) == 1 else []
+    tables.append(_cloud_table(curves))
     if comparisons:
-        console.print(_comparison_table(comparisons, means))
+        tables.append(_comparison_table(comparisons, means))
+    show(console, *tables)
 
 
 def _cut_table(curve: RdCurve) -> Table:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import click
 
-from pccodec.errors import PccodecError
+from pccodec.cli.interrupts import Stop, silence, stoppable
+from pccodec.errors import InputError, PccodecError
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as of shells: 128 + SIGINT."""
+# Of files that only pass by, too: standard output, temporary ones.
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in self._lazy.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        with stoppable():
+            return super().invoke(ctx)
+
     def main(  # type: ignore[override]
         self,
         args: Sequence[str] | None = None,
@@ -63,10 +70,12 @@ class LazyGroup(click.Group):
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
             result = super().main(args, prog_name, standalone_mode=False, **extra)
-        except (Exception, click.Abort) as error:
-            if _debugging() and not isinstance(error, (click.ClickException, click.Abort)):
+        except (Exception, Stop) as error:
+            if _debugging() and not isinstance(error, (click.ClickException, Stop)):
                 raise
-            sys.exit(_report(error))
+            code = _report(error)
+            silence()
+            sys.exit(code)
         # Without standalone mode click returns the code of an early exit, as after --help.
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -76,12 +85,14 @@ def _debugging() -> bool:
 
 
 def _report(error: BaseException) -> int:
-    """Print one line for an error and give its exit code."""
+    """Print one line for an error, or none where there is none to tell, and give its exit code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
-    if isinstance(error, click.Abort):
-        message, code = "interrupted", INTERRUPTED
+    if isinstance(error, Stop):
+        if error.message is None:
+            return error.exit_code
+        message, code = error.message, error.exit_code
     elif isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "pccodec"
         message, code = f"{error.format_message()} (see {path} --help)", error.exit_code
@@ -89,10 +100,16 @@ def _report(error: BaseException) -> int:
         message, code = error.format_message(), error.exit_code
     elif isinstance(error, PccodecError):
         message, code = str(error), error.exit_code
+    elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+        message, code = (
+            f"cannot write {error.filename or 'the output'}: {error.strerror}",
+            InputError.exit_code,
+        )
     elif isinstance(error, MemoryError):
         message, code = "not enough memory", 1
     else:
         detail = f"{type(error).__name__}: {error}"
         message, code = f"unexpected {detail} (PCCODEC_DEBUG=1 shows where)", 1
-    click.echo(f"pccodec: error: {' '.join(message.split())}", err=True)
+    with suppress(OSError):
+        click.echo(f"pccodec: error: {' '.join(message.split())}", err=True)
     return code

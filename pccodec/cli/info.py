@@ -8,19 +8,41 @@ from typing import Any
 import click
 
 from pccodec import container
-from pccodec.cli.streams import read_stream
+from pccodec.cli.stream_options import Corner, allow_partial_option, bbox_option, prefix_of, prefix_options
+from pccodec.cli.streams import reading
+from pccodec.cli.tables import show
+from pccodec.source import PrefixSource, Source
 
 
 @click.command("info", short_help="Show what a stream holds, layer by layer.")
 @click.argument("source", metavar="IN")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info_command(source: str, as_json: bool) -> None:
-    """Show the header of the stream IN and its layers.
+@prefix_options
+@bbox_option
+@allow_partial_option
+def info_command(
+    source: str,
+    as_json: bool,
+    layers: int | None,
+    max_bytes: int | None,
+    bbox: tuple[Corner, Corner] | None,
+    allow_partial: bool,
+) -> None:
+    """Show the header of the stream IN, a file or a URL, and its layers. Only the header is read.
 
+    With --layers or --max-bytes the stream is shown as if it were cut there; with --bbox also how
+    many tiles and bytes decode --bbox needs, for which the directories of the tiles are read.
     Cumulative bytes and bits per point count the header in; points are those of the whole cloud,
     duplicates merged.
     """
-    facts = describe(container.parse(read_stream(source)))
+    with reading(source, allow_partial) as opened:
+        stream = container.parse_source(opened)
+        if layers is not None or max_bytes is not None:
+            opened = PrefixSource(opened, prefix_of(stream, layers, max_bytes))
+            stream = container.parse_source(opened)
+        facts = describe(stream)
+        if bbox is not None:
+            facts["box"] = _describe_box(opened, stream, bbox)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
@@ -45,7 +67,7 @@ def describe(stream: container.Stream) -> dict[str, Any]:
                 "stride": layer.spec.stride,
                 "rank": layer.spec.rank or None,
                 "bytes": layer.length,
-                "bytes_here": len(layer.data),
+                "bytes_here": layer.arrived,
                 "cumulative_bytes": end,
                 "cumulative_bpp": 8 * end / points,
             }
@@ -69,6 +91,20 @@ def describe(stream: container.Stream) -> dict[str, Any]:
     }
 
 
+def _describe_box(source: Source, stream: container.Stream, corners: tuple[Corner, Corner]) -> dict[str, int]:
+    """Tiles in a box, all tiles, and bytes that ``decode --bbox`` needs."""
+    if stream.header.tiles is None:
+        return {"tiles": 1, "all_tiles": 1, "bytes": stream.header_size + stream.payload_arrived}
+    from pccodec.codec.region import Box
+    from pccodec.codec.tile_stream import TileStream
+
+    tiles = TileStream(source)
+    if tiles.tiles is None:
+        return {"tiles": 1, "all_tiles": 1, "bytes": stream.header_size + stream.payload_arrived}
+    selected = tiles.select(*Box(*corners).voxels(tiles.grid)).tolist()
+    return {"tiles": len(selected), "all_tiles": len(tiles.tiles), "bytes": tiles.bytes_for(selected)}
+
+
 def _print_tables(facts: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
@@ -84,6 +120,9 @@ def _print_tables(facts: dict[str, Any]) -> None:
     head.add_row("size", f"{facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp, {state}")
     if facts["trailing_bytes"]:
         head.add_row("", f"{facts['trailing_bytes']:,} bytes behind its end are no part of the stream")
+    if "box" in facts:
+        part = facts["box"]
+        head.add_row("box", f"{part['tiles']:,} of {part['all_tiles']:,} tiles, {part['bytes']:,} bytes")
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("", "layer", "stride", "rank", "bytes", "cumulative", "bpp", "here"):
         table.add_column(title, justify="left" if title in ("layer", "here") else "right")
@@ -101,9 +140,7 @@ def _print_tables(facts: dict[str, Any]) -> None:
             f"{layer['cumulative_bpp']:.4f}",
             _here(layer["bytes_here"], layer["bytes"]),
         )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(head)
-    console.print(table)
+    show(Console(highlight=False, soft_wrap=True), head, table)
 
 
 def _here(arrived: int, declared: int) -> str:

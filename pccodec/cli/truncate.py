@@ -7,8 +7,8 @@ import logging
 import click
 
 from pccodec import container
-from pccodec.cli.streams import read_stream, write_stream
-from pccodec.errors import StreamError
+from pccodec.cli.stream_options import allow_partial_option
+from pccodec.cli.streams import cut_size, reading, write_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -19,22 +19,28 @@ logger = logging.getLogger(__name__)
 @click.option("--bytes", "max_bytes", type=click.IntRange(0), help="Keep at most so many bytes.")
 @click.option("--layers", type=click.IntRange(0), help="Keep the first so many layers.")
 @click.option("--bpp", type=click.FloatRange(0), help="Keep at most so many bits per point.")
+@allow_partial_option
 def truncate_command(
-    source: str, output: str, max_bytes: int | None, layers: int | None, bpp: float | None
+    source: str,
+    output: str,
+    max_bytes: int | None,
+    layers: int | None,
+    bpp: float | None,
+    allow_partial: bool,
 ) -> None:
-    """Cut the stream IN: by bytes, layers or rate.
+    """Cut the stream IN, a file or a URL: by bytes, layers or rate.
 
     A cut stream is the first bytes of the whole one, which `head -c` gives as well. Points are
     counted as the header does, duplicates merged.
     """
     if sum(limit is not None for limit in (max_bytes, layers, bpp)) != 1:
         raise click.UsageError("give one of --bytes, --layers and --bpp")
-    data = read_stream(source)
-    if bpp is not None:
-        max_bytes = rate_in_bytes(bpp, container.parse(data).header.counts[0])
-    cut = cut_stream(data, max_bytes=max_bytes, layers=layers)
-    write_stream(output, cut)
-    logger.info("%s of %s bytes kept", f"{len(cut):,}", f"{len(data):,}")
+    with reading(source, allow_partial) as opened:
+        stream = container.parse_source(opened)
+        if bpp is not None:
+            max_bytes = rate_in_bytes(bpp, stream.header.counts[0])
+        kept = write_prefix(output, opened, cut_size(stream, max_bytes=max_bytes, layers=layers))
+        logger.info("%s of %s bytes kept", f"{kept:,}", f"{opened.size:,}")
 
 
 def rate_in_bytes(bpp: float, points: int) -> int:
@@ -50,16 +56,5 @@ def rate_in_bytes(bpp: float, points: int) -> int:
 
 
 def cut_stream(data: bytes, *, max_bytes: int | None = None, layers: int | None = None) -> bytes:
-    """``container.truncate``, with a usage error for layers that do not exist or sizes below the header.
-
-    Raises:
-        click.UsageError: there are fewer layers, or the header is larger.
-        StreamError: ``data`` is no stream.
-    """
-    stream = container.parse(data)
-    if layers is not None and layers > len(stream.layers):
-        raise click.UsageError(f"the stream has {len(stream.layers)} layers")
-    try:
-        return container.truncate(data, max_bytes=max_bytes, layers=layers)
-    except StreamError as error:
-        raise click.UsageError(str(error)) from error
+    """The first bytes of a stream in memory; ``cut_size`` says how many, and what it raises."""
+    return data[: cut_size(container.parse(data), max_bytes=max_bytes, layers=layers)]

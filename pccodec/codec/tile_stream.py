@@ -221,6 +221,17 @@ class TileStream:
         inside = (corner <= high) & (corner + (1 << self._level) > low)
         return np.flatnonzero(inside.all(axis=1))
 
+    def bytes_for(self, selected: Sequence[int]) -> int:
+        """Bytes that some tiles take, and what all need: the header, shared layers and directories."""
+        size, end = 0, 0
+        for layer in self._layers:
+            # A directory stands between the payloads of two layers, and all that is shared before the first.
+            size += layer.bounds[0] - end
+            end = layer.bounds[-1]
+            spans = ((layer.bounds[index], layer.bounds[index + 1]) for index in selected)
+            size += sum(max(0, min(stop, self._limit) - start) for start, stop in spans)
+        return size if self._layers else self._limit
+
     def tasks(self, selected: Sequence[int]) -> Iterator[TileTask]:
         """The tiles of some indices, which increase, each with its bytes."""
         batch: list[int] = []

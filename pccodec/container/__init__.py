@@ -22,6 +22,8 @@ from pccodec.container.stream import (
     pack,
     pack_header,
     parse,
+    parse_source,
+    prefix_size,
     truncate,
 )
 
@@ -42,6 +44,8 @@ __all__ = [
     "pack",
     "pack_header",
     "parse",
+    "parse_source",
     "point_budget",
+    "prefix_size",
     "truncate",
 ]

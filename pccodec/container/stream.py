@@ -6,7 +6,7 @@ import binascii
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pccodec.container.bits import BitReader, BitWriter, LengthCoder
@@ -25,6 +25,7 @@ from pccodec.container.layout import (
     point_budget,
 )
 from pccodec.errors import CutHeaderError, StreamError
+from pccodec.source import BytesSource, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -41,24 +42,31 @@ _FLOAT_GRID = struct.Struct("<4d")
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as it arrived.
+    """One layer as it arrived. Its bytes stay where they are until they are asked for.
 
     Attributes:
         spec: which layer it is.
         offset: position of its first byte in the stream.
         length: bytes that the header declares.
-        data: the bytes that arrived, ``length`` of them or fewer.
+        arrived: bytes of it that the source has, ``length`` or fewer.
+        source: the stream.
     """
 
     spec: LayerSpec
     offset: int
     length: int
-    data: bytes
+    arrived: int
+    source: Source = field(repr=False, compare=False)
 
     @property
     def complete(self) -> bool:
         """All declared bytes arrived (true of an empty layer even after a cut)."""
-        return len(self.data) == self.length
+        return self.arrived == self.length
+
+    @property
+    def data(self) -> bytes:
+        """The ``arrived`` bytes, read anew each time."""
+        return self.source.read(self.offset, self.offset + self.arrived)
 
 
 @dataclass(frozen=True)
@@ -87,14 +95,14 @@ class Stream:
     @property
     def payload_arrived(self) -> int:
         """Bytes of layers that arrived."""
-        return sum(len(layer.data) for layer in self.layers)
+        return sum(layer.arrived for layer in self.layers)
 
     def node_budget(self, finest: int) -> int:
         """Nodes of a level that may be predicted below the finest intact level (``layout.node_budget``).
 
         The bytes that lead to that level count, and those of the next layer, which is cut or damaged.
         """
-        read = (len(layer.data) for layer in self.layers if layer.spec.level >= finest - 1)
+        read = (layer.arrived for layer in self.layers if layer.spec.level >= finest - 1)
         return node_budget(sum(read))
 
 
@@ -174,8 +182,14 @@ def pack_header(header: Header, lengths: Sequence[int]) -> bytes:
 
 
 def parse(data: Buffer) -> Stream:
+    """``parse_source`` of bytes."""
+    return parse_source(BytesSource(bytes(data)))
+
+
+def parse_source(source: Source) -> Stream:
     """The header and layers of a stream or of any prefix that holds the header.
 
+    Reads the header's bytes only, two kilobytes at most; the layers read theirs when asked.
     Nothing is allocated on the header's word; all its claims are within the limits of
     ``Header`` and ``point_budget`` when this returns.
 
@@ -184,9 +198,9 @@ def parse(data: Buffer) -> Stream:
         StreamError: not a stream, a newer format, a damaged header, or a header
             whose claims cannot be true.
     """
-    data = bytes(data)
+    data = source.read(0, MAX_HEADER)
     _check_magic(data)
-    reader = BitReader(data[_FIXED:MAX_HEADER])
+    reader = BitReader(data[_FIXED:])
     tiled, reserved = reader.read(1), reader.read(2)
     if reserved:
         raise StreamError("written by a newer format, unknown flags in the header")
@@ -221,7 +235,7 @@ def parse(data: Buffer) -> Stream:
         milestones=(milestones[0], milestones[1], milestones[2]),
         surplus=surplus,
     )
-    return _layers(data, header, lengths, end + 2)
+    return _layers(source, header, lengths, end + 2)
 
 
 def truncate(data: Buffer, *, max_bytes: int | None = None, layers: int | None = None) -> bytes:
@@ -237,20 +251,26 @@ def truncate(data: Buffer, *, max_bytes: int | None = None, layers: int | None =
         ValueError: not exactly one of the limits is given, or it is negative.
     """
     data = bytes(data)
+    return data[: prefix_size(parse(data), max_bytes=max_bytes, layers=layers)]
+
+
+def prefix_size(stream: Stream, *, max_bytes: int | None = None, layers: int | None = None) -> int:
+    """Bytes of a prefix as in ``truncate``; a stream that was cut before may have fewer.
+
+    Raises:
+        StreamError: ``max_bytes`` does not hold the header.
+        ValueError: not exactly one of the limits is given, or it is negative.
+    """
     if (max_bytes is None) == (layers is None):
         raise ValueError("give one of max_bytes and layers")
-    stream = parse(data)
-    end = stream.size
     if layers is not None:
         if layers < 0:
             raise ValueError("layers is negative")
-        if layers < len(stream.layers):
-            end = stream.layers[layers].offset
-    elif max_bytes is not None:
-        if max_bytes < stream.header_size:
-            raise StreamError(f"{max_bytes} bytes do not hold the header of {stream.header_size} bytes")
-        end = min(end, max_bytes)
-    return data[:end]
+        return stream.layers[layers].offset if layers < len(stream.layers) else stream.size
+    assert max_bytes is not None
+    if max_bytes < stream.header_size:
+        raise StreamError(f"{max_bytes} bytes do not hold the header of {stream.header_size} bytes")
+    return min(stream.size, max_bytes)
 
 
 def _header_crc(head: bytes) -> bytes:
@@ -336,16 +356,17 @@ def _unpack_grid(mode: int, data: bytes) -> tuple[tuple[float, float, float], fl
     raise StreamError("written by a newer format, unknown kind of grid")
 
 
-def _layers(data: bytes, header: Header, lengths: list[int], start: int) -> Stream:
+def _layers(source: Source, header: Header, lengths: list[int], start: int) -> Stream:
     if header.counts[0] > point_budget(sum(lengths)):
         raise StreamError(
             f"the header claims {header.counts[0]} points in {sum(lengths)} bytes; "
             f"at most {POINT_FLOOR} and {POINTS_PER_BYTE} a byte are accepted"
         )
-    layers, offset = [], start
+    layers, offset, size = [], start, source.size
     for spec, length in zip(header.layers, lengths, strict=True):
         if length > header.max_length(spec):
             raise StreamError(f"the header claims {length} bytes for layer {spec.name}")
-        layers.append(Layer(spec, offset, length, data[offset : offset + length]))
+        arrived = max(0, min(length, size - offset))
+        layers.append(Layer(spec, offset, length, arrived, source))
         offset += length
-    return Stream(header, tuple(layers), start, offset, max(0, len(data) - offset))
+    return Stream(header, tuple(layers), start, offset, max(0, size - offset))

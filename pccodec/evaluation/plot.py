@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from pccodec.evaluation.anchors import AnchorPoint, Anchors
 from pccodec.evaluation.curves import RdCurve
 from pccodec.evaluation.report import CODEC_NAME
+from pccodec.io import atomic_write
 
 Metric = Literal["d1", "d2"]
 
@@ -88,7 +89,8 @@ def plot_curves(curves: Sequence[RdCurve], anchors: Anchors, path: Path, metric:
         handles = _legend(styles)
         per_row = len(handles) if columns > 2 else 2
         figure.legend(handles=handles, loc="outside upper center", ncols=per_row, frameon=False)
-        figure.savefig(path)
+        with atomic_write(path) as file:
+            figure.savefig(file, format=path.suffix[1:] or "png")
 
 
 def _draw_panel(

@@ -17,10 +17,11 @@ from pccodec.errors import InputError
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open ``path`` for binary writing; the file appears under its name only when the block ends well.
 
-    The bytes go to a temporary file in the same directory, which replaces ``path``
-    in one step at the end. If the block raises, the temporary file is removed and an
-    older file at ``path`` stays as it was. ``"-"`` is standard output; that, pipes
-    and devices cannot be replaced, so they are written directly.
+    The bytes go to a temporary file in the same directory, ``.NAME.HEX.part`` with twelve
+    hexadecimal digits, which replaces ``path`` in one step at the end. If the block raises, the
+    temporary file is removed and an older file at ``path`` stays as it was; only a process that is
+    killed at once leaves the temporary file behind. ``"-"`` is standard output; that, pipes and
+    devices cannot be replaced, so they are written directly.
 
     Yields:
         A binary stream, seekable unless the target is a pipe or device.
@@ -28,12 +29,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         InputError: the target cannot be written (no such directory, no space, …).
     """
-    if os.fspath(path) == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    target = Path(path)
+    name, target = "standard output" if os.fspath(path) == "-" else path, Path(path)
     try:
+        if os.fspath(path) == "-":
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
         if target.exists() and not target.is_file():
             with target.open("wb") as stream:
                 yield stream
@@ -44,7 +45,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {name}: {error.strerror or error}") from error
 
 
 @contextmanager

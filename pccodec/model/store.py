@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pccodec.errors import ModelError
+from pccodec.io import atomic_write
 from pccodec.model.analysis import AnalysisNetwork
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import OccupancyNetwork
@@ -78,11 +79,13 @@ class Model:
 
 def save(file: Path, config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
     """Write a model file and return its id; equal content gives equal bytes."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialize
 
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # A second metadata key would be written in random order and change the hash.
-    save_file(ordered, file, metadata={_METADATA_KEY: json.dumps(config.to_json(), sort_keys=True)})
+    metadata = {_METADATA_KEY: json.dumps(config.to_json(), sort_keys=True)}
+    with atomic_write(file) as stream:
+        stream.write(serialize(ordered, metadata=metadata))
     return _file_id(file)
 
 

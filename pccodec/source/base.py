@@ -63,3 +63,26 @@ class FileSource:
                 return file.read(max(0, stop - start))
         except OSError as error:
             raise InputError(f"cannot read {self._path}: {error.strerror or error}") from error
+
+
+class PrefixSource:
+    """The first bytes of another source.
+
+    Args:
+        source: the whole.
+        size: bytes of it, at most.
+    """
+
+    def __init__(self, source: Source, size: int) -> None:
+        self._source = source
+        self._limit = size
+
+    @property
+    def size(self) -> int:
+        """Bytes that can be read."""
+        return min(self._limit, self._source.size)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` up to ``stop``, fewer where the prefix ends before."""
+        stop = min(stop, self._limit)
+        return self._source.read(start, stop) if start < stop else b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pccodec.io import atomic_write
 from pccodec.masklayer import MaskedOptimizer
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.occupancy import OccupancyNetwork
@@ -104,9 +104,8 @@ class Trainer:
             "steps": self.steps,
             "seconds": self.seconds,
         }
-        temporary = self.folder / "checkpoint.pt.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "checkpoint.pt")
+        with atomic_write(self.folder / "checkpoint.pt") as file:
+            torch.save(state, file)
 
     def restore(self, file: Path) -> None:
         """Go on from a checkpoint, full or archived (:func:`pccodec.training.release.archive`)."""

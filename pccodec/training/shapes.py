@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pccodec.errors import InputError
+from pccodec.io import atomic_write
 from pccodec.voxels import morton
 
 BLOCK_BITS = 7
@@ -188,6 +189,9 @@ class BlockCache:
             for made in pool.map(pose_blocks, chosen, [config] * poses, seeds, chunksize=8):
                 blocks += [codes.astype(np.uint32) for codes in made]
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "offsets.npy", np.cumsum([0, *map(len, blocks)]))
-        np.save(folder / "blocks.npy", np.concatenate(blocks))
+        with atomic_write(folder / "blocks.npy") as file:
+            np.save(file, np.concatenate(blocks))
+        # Last: where it stands, the cache is complete.
+        with atomic_write(folder / "offsets.npy") as file:
+            np.save(file, np.cumsum([0, *map(len, blocks)]))
         return cls(folder)
