@@ -157,7 +157,7 @@ def _by_tile(points: np.ndarray) -> dict[int, frozenset[int]]:
 
 def test_sparse_clouds(tmp_path: Path) -> None:
     points = _scattered()
-    data = _encode(points, tmp_path, 7)
+    data = _encode(points, tmp_path, 8)
     assert (_sorted(codec.decode(data)) == points).all()
     parsed = container.parse(data)
     for size in range(parsed.header_size, len(data), len(data) // 5):
