@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pccodec.errors import InputError
-from pccodec.voxels import morton
 from pccodec.io.cloud import ChunkedCloud
-from pccodec.voxels import density
+from pccodec.voxels import density, morton
 from pccodec.voxels.grid import Grid, voxelize
 
 

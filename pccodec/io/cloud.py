@@ -15,8 +15,6 @@ from pccodec.io.survey import Survey, survey
 CHUNK = 1 << 20
 """Most points of a chunk of a cloud."""
 
-_CHUNK = 1 << 18
-
 
 @dataclass(frozen=True, eq=False)
 class PointCloud:
@@ -104,21 +102,3 @@ def as_points(points: ArrayLike) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != 3:
         raise InputError(f"points must have shape (n, 3), not {array.shape}")
     return array
-
-
-def bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest coordinates, each (3,), of points (n, 3), n ≥ 1."""
-    # A column at a time is nine times as fast as a reduction along axis 0.
-    columns = [points[:, axis] for axis in range(3)]
-    return np.array([column.min() for column in columns]), np.array([column.max() for column in columns])
-
-
-def storage_dtype(points: np.ndarray, tolerance: float) -> np.dtype:
-    """float32 if it holds all coordinates within ``tolerance`` (0: exactly), else float64."""
-    for start in range(0, len(points), _CHUNK):
-        chunk = points[start : start + _CHUNK].astype(np.float64, copy=False)
-        with np.errstate(over="ignore"):
-            error = np.abs(chunk.astype(np.float32).astype(np.float64) - chunk)
-        if error.max() > tolerance:
-            return np.dtype(np.float64)
-    return np.dtype(np.float32)

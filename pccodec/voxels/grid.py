@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from pccodec.errors import InputError
 from pccodec.io.cloud import ChunkedCloud
+from pccodec.io.spec import CloudSpec
 from pccodec.io.survey import EXACT_LIMIT, Survey
 from pccodec.voxels import morton
 from pccodec.voxels.density import default_voxel_size
@@ -58,6 +59,12 @@ class Grid:
         """Rounding error that does not matter in coordinates of this grid: a thousandth of a voxel."""
         return self.scale / 1024
 
+    def spec(self, total: int | None = None) -> CloudSpec:
+        """What a writer has to know of points on this grid, ``total`` of them if that is known."""
+        low, high = self.points(np.array([0, (1 << 3 * self.bits) - 1], np.uint64))
+        tolerance = 0.0 if self.is_integer else self.tolerance
+        return CloudSpec.within(low, high, self.is_integer, tolerance, total)
+
     def codes(self, points: np.ndarray) -> np.ndarray:
         """Morton codes uint64 (n,) of the voxels of points (n, 3), which must lie within the grid."""
         codes = np.empty(len(points), np.uint64)
@@ -65,7 +72,7 @@ class Grid:
         origin = np.array(self.origin, dtype)
         # In parts that stay in the cache.
         for start in range(0, len(points), _CHUNK):
-            part = points[start : start + _CHUNK].astype(dtype, copy=False) - origin
+            part: np.ndarray = points[start : start + _CHUNK].astype(dtype, copy=False) - origin
             if not self.is_integer:
                 part /= self.scale
                 np.rint(part, out=part)
