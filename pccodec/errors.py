@@ -37,3 +37,9 @@ class DependencyError(PccodecError):
     """An optional package that this input or command needs is not installed."""
 
     exit_code = 7
+
+
+class WorkerError(PccodecError):
+    """Workers die over their work, or those of another machine cannot be reached."""
+
+    exit_code = 9
