@@ -58,8 +58,8 @@ def write(target: Target, points: ArrayLike, format: str | None = None, *, toler
         points: (n, 3), n ≥ 1, any real dtype.
         format: one of ``format_names()``; None: by suffix, PLY for streams.
         tolerance: rounding error allowed in a coordinate. Within it coordinates are
-            stored as float32 (or fewer decimals), beyond it as float64. LAS has
-            integers of 32 bits an axis and takes the finest decimal step that fits.
+            stored as float32 (or fewer decimals), beyond it as float64. LAS has integers of
+            32 bits an axis: it takes a decimal step within the tolerance, or the finest that fits.
 
     Raises:
         InputError: unknown format, unusable points, or the target cannot be written.

@@ -76,9 +76,10 @@ def _check_counts(stream: BinaryIO) -> None:
 
 
 class LasWriter:
-    """Coordinates at the finest power of ten a step that fits 32 bits an axis.
+    """Coordinates as multiples of a power of ten.
 
-    That step is below 1e-9 of the extent, so the tolerance is not needed.
+    It is the coarsest within the tolerance, or the finest that fits 32 bits an axis, which
+    is below 1e-9 of the extent.
 
     Raises:
         DependencyError: laspy, or the package that compresses LAZ, is missing.
@@ -95,6 +96,8 @@ class LasWriter:
         # Integers keep their unit; else nine digits at most, fewer for large extents (31 bits hold 2.1e9).
         is_integer = spec.is_integer and extent < 2**31 - 1
         step = max(-9, math.ceil(math.log10((extent + 1) / (2**31 - 2))))
+        if spec.tolerance > 0:
+            step = max(step, math.floor(math.log10(2 * spec.tolerance)))
         header.scales = np.full(3, 1.0 if is_integer else float(f"1e{step}"))
         try:
             self._writer = self._laspy.open(stream, "w", header=header, do_compress=compress, closefd=False)
