@@ -57,7 +57,8 @@ class TestReading:
         for name in structured.dtype.names or ():
             structured[name] = rng.integers(0, 9, (4, 6))
         wide = rng.random((20, 5))
-        for array in (wide, np.asfortranarray(wide), wide.astype(">f4"), structured):
+        arrays: list[np.ndarray] = [wide, np.asfortranarray(wide), wide.astype(">f4"), structured]
+        for array in arrays:
             stream = io.BytesIO()
             np.save(stream, array)
             stream.seek(0)

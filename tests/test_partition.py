@@ -72,10 +72,8 @@ def test_same_as_in_memory(
     if kind == "clustered":
         points[n // 2 :] = points[0] + rng.normal(size=(n - n // 2, 3)) * spread * 1e-3
     with TemporaryDirectory() as folder:
-        given_options = {"voxel_size": options.get("voxel_size"), "bits": options.get("bits")}
-        tiled = partition(
-            chunked(points, cuts), **given_options, tile_points=tile_points, folder=Path(folder)
-        )  # type: ignore[arg-type]
+        size, bits = options.get("voxel_size"), options.get("bits")
+        tiled = partition(chunked(points, cuts), size, bits, tile_points, Path(folder))  # type: ignore[arg-type]
         check(tiled, points, tile_points, **options)
         assert len(list(Path(folder).iterdir())) == len(tiled.tiles)
 

@@ -28,6 +28,7 @@ Exit codes:
   5  the stream is damaged (decode --strict)
   6  the model is missing or does not fit
   7  an optional package is missing
+  9  workers died over their work, or a scheduler cannot be reached
   130  interrupted
 """
 
