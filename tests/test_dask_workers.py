@@ -7,9 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from pccodec.cli import main
 from pccodec.errors import InputError, WorkerError
+from pccodec.io import write
 from pccodec.work import dask as module
 from pccodec.work import open_workers
 from tests.work_functions import die_once, die_over_two, refuse, square
@@ -41,6 +45,22 @@ def test_order_and_errors(cluster: Any) -> None:
         for done, _ in enumerate(workers.run(square, (taken.append(n) or n for n in range(30)))):  # type: ignore[func-returns-value]
             assert len(taken) - done <= 4
         assert len(taken) == 30
+
+
+def test_streams_are_the_same_as_of_one_process(cluster: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    (tmp_path / "clouds").mkdir()
+    for name in "abc":
+        write(tmp_path / "clouds" / f"{name}.npy", rng.integers(0, 30, (300, 3)))
+    found = []
+    for options in ([], ["--scheduler", cluster.scheduler_address]):
+        target = tmp_path / f"{len(options)}"
+        command = ["encode", str(tmp_path / "clouds"), "-o", str(target), *options]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        found.append({path.name: path.read_bytes() for path in target.iterdir()})
+    assert set(found[0]) == {"a.pcc", "b.pcc", "c.pcc"}
+    assert found[0] == found[1]
 
 
 def test_other_versions_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pccodec.errors import InputError
 from pccodec.io.cloud import ChunkedCloud
 from pccodec.voxels.grid import choose_grid, sort_distinct
 from pccodec.voxels.tiles import Tile, TiledCloud
@@ -44,27 +45,38 @@ def partition(
         folder: an empty directory, which takes the tiles and, for a while, temporary files.
 
     Raises:
-        InputError: as of ``voxelize``.
-        OSError: the folder cannot be written, or its disk is full.
+        InputError: as of ``voxelize``, or the folder cannot be written.
     """
     grid = choose_grid(cloud, voxel_size, bits)
+    try:
+        level, tiles = _sort_and_cut((grid.codes(chunk) for chunk in cloud), grid.bits, tile_points, folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror or error} (is the disk full?)"
+        ) from error
+    return TiledCloud(grid, level, tiles, cloud.survey.points - sum(tile.points for tile in tiles))
+
+
+def _sort_and_cut(
+    codes: Iterable[np.ndarray], bits: int, tile_points: int, folder: Path
+) -> tuple[int, tuple[Tile, ...]]:
+    """Level and tiles of the voxels of codes in any order."""
     runs = [
-        _Run.write(folder / f"run{number}", sort_distinct(codes))
-        for number, codes in enumerate(_collect((grid.codes(chunk) for chunk in cloud), _RUN))
+        _Run.write(folder / f"run{number}", sort_distinct(piece))
+        for number, piece in enumerate(_collect(codes, _RUN))
     ]
     whole = folder / "sorted"
-    crowd = _Crowd(grid.bits)
+    crowd = _Crowd(bits)
     with whole.open("wb") as file:
-        for codes in _merge(runs):
-            crowd.add(codes)
-            codes.tofile(file)
+        for piece in _merge(runs):
+            crowd.add(piece)
+            piece.tofile(file)
     for run in runs:
         run.file.unlink()
     level = crowd.level(tile_points)
     tiles = tuple(_cut(whole, level, folder))
     whole.unlink()
-    voxels = sum(tile.points for tile in tiles)
-    return TiledCloud(grid, level, tiles, cloud.survey.points - voxels)
+    return level, tiles
 
 
 class _Run:
