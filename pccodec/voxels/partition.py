@@ -17,7 +17,7 @@ import numpy as np
 from pccodec.errors import InputError
 from pccodec.io.cloud import ChunkedCloud
 from pccodec.voxels.grid import choose_grid, sort_distinct
-from pccodec.voxels.tiles import Tile, TiledCloud
+from pccodec.voxels.tiles import MIN_LEVEL, Tile, TiledCloud
 
 _RUN = 1 << 22
 """Codes that are sorted at a time."""
@@ -35,7 +35,7 @@ def partition(
     """Voxelize a cloud and cut it into tiles, all of them cubes of one size.
 
     The grid and the voxels are those of ``voxelize``. Tiles are the largest cubes of which none holds
-    more than ``tile_points`` voxels, but no smaller than 2 voxels an edge.
+    more than ``tile_points`` voxels, but they have an edge of at least ``2**MIN_LEVEL`` voxels.
 
     Args:
         cloud: gone over two to four times.
@@ -157,9 +157,9 @@ class _Crowd:
             self._last[level] = int(cubes[-1]), int(held[-1])
 
     def level(self, most: int) -> int:
-        """The coarsest level whose cubes hold at most ``most`` voxels each, at least 1."""
-        fitting = (level for level in range(len(self._most) - 1, 1, -1) if self._most[level] <= most)
-        return next(fitting, 1)
+        """The coarsest level whose cubes hold at most ``most`` voxels each, at least MIN_LEVEL."""
+        levels = range(len(self._most) - 1, MIN_LEVEL, -1)
+        return next((level for level in levels if self._most[level] <= most), MIN_LEVEL)
 
 
 def _cut(file: Path, level: int, folder: Path) -> Iterator[Tile]:

@@ -10,6 +10,9 @@ import numpy as np
 
 from pccodec.voxels.grid import Grid
 
+MIN_LEVEL = 3
+"""Tiles have an edge of at least 8 voxels."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -37,7 +40,7 @@ class TiledCloud:
 
     Attributes:
         grid: the grid of all tiles.
-        level: T, tiles are cubes of edge ``2**T`` voxels, 1 ≤ T ≤ ``grid.bits``.
+        level: T, tiles are cubes of edge ``2**T`` voxels, MIN_LEVEL ≤ T ≤ ``grid.bits``.
         tiles: those that are not empty, by code.
         duplicates: input points that shared a voxel with another one and were merged.
     """
@@ -54,17 +57,17 @@ class TiledCloud:
 
 
 def tile_level(codes: np.ndarray, bits: int, most: int) -> int:
-    """The coarsest level whose cubes hold at most ``most`` voxels each, at least 1.
+    """The coarsest level whose cubes hold at most ``most`` voxels each, at least MIN_LEVEL.
 
     Args:
         codes: uint64 (n,), strictly increasing.
         bits: bits an axis of the grid.
         most: voxels of a tile.
     """
-    for level in range(bits, 1, -1):
+    for level in range(bits, MIN_LEVEL, -1):
         if np.diff(_starts(codes, level), append=len(codes)).max() <= most:
             return level
-    return 1
+    return MIN_LEVEL
 
 
 def split(codes: np.ndarray, grid: Grid, level: int, folder: Path) -> TiledCloud:
