@@ -47,3 +47,9 @@ class SourceError(PccodecError):
     """The bytes of a stream cannot be fetched from where they are."""
 
     exit_code = 8
+
+
+class WorkerError(PccodecError):
+    """Workers die over their work, or those of another machine cannot be reached."""
+
+    exit_code = 9

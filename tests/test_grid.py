@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pccodec.errors import InputError
-from pccodec.voxels import morton
-from pccodec.voxels.density import default_voxel_size
+from pccodec.io.cloud import ChunkedCloud
+from pccodec.voxels import density, morton
 from pccodec.voxels.grid import Grid, voxelize
 
 
@@ -19,6 +19,10 @@ def surface(n: int, seed: int = 0) -> np.ndarray:
     points = np.random.default_rng(seed).normal(size=(n, 3))
     unit: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
     return unit
+
+
+def default_voxel_size(points: np.ndarray) -> float:
+    return density.default_voxel_size(ChunkedCloud.of(points))
 
 
 def distance_to_decoded(points: np.ndarray, grid: Grid, codes: np.ndarray) -> float:

@@ -29,6 +29,7 @@ Exit codes:
   6  the model is missing or does not fit
   7  an optional package is missing
   8  a URL cannot be read: no answer, cut off, or a server that contradicts itself
+  9  workers died over their work, or a scheduler cannot be reached
   130  interrupted (Ctrl-C); 129 and 143 by SIGHUP and SIGTERM
   141  nobody reads standard output any more
 """

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class _Formatter(logging.Formatter):
@@ -29,12 +35,27 @@ def configure_logging(verbose: int = 0, quiet: bool = False) -> None:
         verbose: 0: warnings, and what the commands say; 1: all information; 2: debug messages too.
         quiet: errors only.
     """
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    _library().setLevel(logging.ERROR if quiet else level)
+    logging.getLogger("pccodec.cli").setLevel(logging.ERROR if quiet else min(level, logging.INFO))
+
+
+def with_messages(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
+    """The function, for other processes: they send the messages that this one would."""
+    return partial(_call, function, logging.getLogger("pccodec").level)
+
+
+def _call(function: Callable[[Item], Result], level: int, item: Item) -> Result:
+    _library().setLevel(level)
+    return function(item)
+
+
+def _library() -> logging.Logger:
+    """The logger of the package, whose messages go to standard error."""
     library = logging.getLogger("pccodec")
     if not any(isinstance(handler, _StandardError) for handler in library.handlers):
         handler = _StandardError()
         handler.setFormatter(_Formatter())
         library.addHandler(handler)
         library.propagate = False
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    library.setLevel(logging.ERROR if quiet else level)
-    logging.getLogger("pccodec.cli").setLevel(logging.ERROR if quiet else min(level, logging.INFO))
+    return library

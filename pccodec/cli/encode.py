@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pccodec import container
+from pccodec.cli.clouds import cloud_files
+from pccodec.cli.console import with_messages
+from pccodec.cli.encoding import EncodeOptions, encode_cloud, try_to_encode
+from pccodec.cli.options import worker_options, workers
 from pccodec.cli.streams import refuse_terminal, write_stream
-from pccodec.cli.truncate import cut_stream, rate_in_bytes
+from pccodec.errors import InputError, PccodecError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pccodec.work import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +44,13 @@ class _Ranks(click.ParamType):
 
 @click.command("encode", short_help="Compress a point cloud.")
 @click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT", help='Stream to write, "-": standard output.')
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help='Stream to write, "-": standard output; a directory if IN is one.',
+)
 @click.option("--layers", type=click.IntRange(0), help="Write only the first so many layers.")
 @click.option("--target-bytes", type=click.IntRange(0), help="Write at most so many bytes.")
 @click.option("--target-bpp", type=click.FloatRange(0), help="Write at most so many bits per input point.")
@@ -62,6 +73,7 @@ class _Ranks(click.ParamType):
     help="How much the encoder tries to raise the quality of cut streams; decoding takes the same time.",
 )
 @click.option("--format", "format_", metavar="NAME", help="Format of IN where its suffix does not tell it.")
+@worker_options
 def encode_command(
     source: str,
     output: str,
@@ -75,8 +87,12 @@ def encode_command(
     ranks: tuple[int, int, int] | None,
     effort: int,
     format_: str | None,
+    jobs: int,
+    scheduler: str | None,
 ) -> None:
     """Compress the point cloud IN into one stream of every quality.
+
+    If IN is a directory, each of its clouds NAME.* is compressed to OUT/NAME.pcc.
 
     Integer coordinates are kept exactly. Others are put on a grid: by default one on which most
     points keep a voxel of their own. Points that share a voxel are merged.
@@ -85,41 +101,49 @@ def encode_command(
         raise click.UsageError("give only one of --layers, --target-bytes, --target-bpp and --target-psnr")
     if target_psnr is not None and math.isnan(target_psnr):
         raise click.UsageError("nan dB is no quality")
-    refuse_terminal(output)
-    from pccodec import codec, io
-
-    points = io.read(source, format_).points
-    data = codec.encode(points, voxel_size=voxel_size, bits=bits, model=model, ranks=ranks, effort=effort)
-    whole = len(data)
-    if target_bpp is not None:
-        target_bytes = rate_in_bytes(target_bpp, len(points))
-    reached = ""
-    if target_psnr is not None:
-        target_bytes, reached = _reach(target_psnr, data, points)
-    if layers is not None or target_bytes is not None:
-        data = cut_stream(data, max_bytes=target_bytes, layers=layers)
-    write_stream(output, data)
-    stream = container.parse(data)
-    merged = len(points) - stream.header.counts[0]
-    logger.info(
-        "%s points%s, %s bytes%s, %.4f bits per input point%s",
-        f"{len(points):,}",
-        f" ({merged:,} duplicates merged)" if merged else "",
-        f"{len(data):,}",
-        f" of {whole:,}" if len(data) < whole else "",
-        8 * len(data) / len(points),
-        reached,
+    options = EncodeOptions(
+        layers=layers,
+        target_bytes=target_bytes,
+        target_bpp=target_bpp,
+        target_psnr=target_psnr,
+        voxel_size=voxel_size,
+        bits=bits,
+        model=model,
+        ranks=ranks,
+        effort=effort,
+        format=format_,
     )
+    if Path(source).is_dir():
+        with workers(jobs, scheduler) as team:
+            _encode_folder(Path(source), Path(output), options, team)
+        return
+    refuse_terminal(output)
+    data, summary = encode_cloud(source, options)
+    write_stream(output, data)
+    logger.info("%s", summary)
 
 
-def _reach(target: float, data: bytes, points: np.ndarray) -> tuple[int, str]:
-    """Bytes of ``data`` that reach a D1 PSNR in dB, and words that say what they reach."""
-    # Rate control measures what the decoder makes of a prefix; like `eval`, only this option loads that.
-    from pccodec.evaluation.embedded import Pccodec
-    from pccodec.evaluation.rate_control import smallest_prefix
+def _encode_folder(source: Path, output: Path, options: EncodeOptions, team: Workers) -> None:
+    """Encode all clouds of a folder; those that cannot be are named, and an error in the end.
 
-    found = smallest_prefix(data, points, target, Pccodec())
-    if found.d1_psnr < target:
-        logger.warning("%g dB cannot be reached, not even by the whole stream", target)
-    quality = "lossless" if math.isinf(found.d1_psnr) else f"{found.d1_psnr:.2f} dB D1 PSNR"
-    return found.size, f", {quality} (found with {found.decodings} decodings)"
+    Raises:
+        InputError: some of them, or the folder of the streams, cannot be used.
+    """
+    paths = cloud_files([source])
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to the folder {output}: {error.strerror or error}") from error
+    # Other processes may run in another folder. They send streams back, so that none leaves a part of one.
+    encode = with_messages(partial(try_to_encode, options=options))
+    results = team.run(encode, [str(path.absolute()) for path in paths])
+    failed = 0
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, PccodecError):
+            logger.error("%s", result)
+            failed += 1
+            continue
+        write_stream(str(output / f"{path.stem}.pcc"), result.data)
+        logger.info("%s: %s", path.stem, result.summary)
+    if failed:
+        raise InputError(f"{failed} of {len(paths)} clouds could not be encoded")

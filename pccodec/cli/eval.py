@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
 import shlex
-from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from pccodec.cli.clouds import cloud_files
+from pccodec.cli.console import with_messages
+from pccodec.cli.options import worker_options, workers
 from pccodec.cli.tables import show
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pccodec.evaluation.curves import RdCurve
     from pccodec.evaluation.embedded import Pccodec
     from pccodec.evaluation.report import Comparison
+    from pccodec.work import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +86,7 @@ class _Group(click.ParamType):
     show_default=True,
     help="Cuts inside layers, besides the end of each layer.",
 )
-@click.option(
-    "--jobs", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Clouds at a time."
-)
+@worker_options
 @click.option("--voxel-size", type=float, help="Edge of a voxel, in units of the input.")
 @click.option("--bits", type=int, help="Bits an axis, instead of a voxel size.")
 @click.option("--model", help="Name of a model, or path of its .safetensors file.")
@@ -101,6 +100,7 @@ def eval_command(
     plot_metric: Literal["d1", "d2"],
     cuts: int,
     jobs: int,
+    scheduler: str | None,
     voxel_size: float | None,
     bits: int | None,
     model: str | None,
@@ -116,9 +116,11 @@ def eval_command(
     from pccodec.evaluation.embedded import Pccodec
     from pccodec.evaluation.report import compare, group_means, to_csv, to_json
 
-    paths = _cloud_files(clouds)
+    paths = cloud_files(clouds)
     anchors = read_anchors(tables)
-    curves = _measure(paths, Pccodec(voxel_size=voxel_size, bits=bits, model=model), cuts, jobs)
+    codec = Pccodec(voxel_size=voxel_size, bits=bits, model=model)
+    with workers(jobs, scheduler) as team:
+        curves = _measure(paths, codec, cuts, team)
     comparisons = [result for curve in curves for result in compare(curve, anchors)]
     means = group_means(comparisons, {"mean": ("*",), **dict(groups)})
     command = _command(
@@ -143,46 +145,24 @@ def _command(options: Sequence[tuple[str, str | float | None]]) -> str:
     return shlex.join(["pccodec", "eval", "CLOUDS", *words])
 
 
-def _cloud_files(clouds: Sequence[Path]) -> list[Path]:
-    """The files that the arguments stand for, each with a name of its own."""
-    from pccodec.io import format_names
-
-    # In a directory of clouds, CSV files are tables of results rather than points.
-    suffixes = {f".{name}" for name in format_names()} - {".csv"}
-    paths: list[Path] = []
-    for cloud in clouds:
-        found = [cloud]
-        if cloud.is_dir():
-            found = sorted(path for path in cloud.iterdir() if path.suffix.lower() in suffixes)
-            if not found:
-                raise click.UsageError(f"no clouds in the directory {cloud}")
-        paths += found
-    name, count = Counter(path.stem for path in paths).most_common(1)[0]
-    if count > 1:
-        raise click.UsageError(f"{count} of the clouds are named {name}")
-    return paths
-
-
-def _measure(paths: Sequence[Path], codec: Pccodec, cuts: int, jobs: int) -> list[RdCurve]:
+def _measure(paths: Sequence[Path], codec: Pccodec, cuts: int, team: Workers) -> list[RdCurve]:
     """Curves of all files, with a progress bar on standard error."""
-    curves = []
+    from pccodec.work import Serial
+
+    curves: list[RdCurve] = []
+    measure = partial(_measure_file, codec=codec, cuts=cuts)
     with _progress() as progress:
         task = progress.add_task("", total=len(paths))
 
-        def show(before: int, done: int, total: int) -> None:
-            progress.update(task, completed=before + done / total)
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=len(curves) + done / total, description=paths[len(curves)].stem)
 
-        if jobs == 1:
-            for number, path in enumerate(paths):
-                progress.update(task, description=path.stem)
-                curves.append(_measure_file(path, codec, cuts, partial(show, number)))
-        else:
-            # Spawned, as forking a process that runs the threads of torch may hang.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=context) as pool:
-                for future in [pool.submit(_measure_file, path, codec, cuts) for path in paths]:
-                    curves.append(future.result())
-                    progress.advance(task)
+        # Other processes only say when a cloud is done. They may run in another folder.
+        is_here = isinstance(team, Serial)
+        function = partial(measure, on_progress=show) if is_here else with_messages(measure)
+        for curve in team.run(function, [path.absolute() for path in paths]):
+            curves.append(curve)
+            progress.update(task, completed=len(curves))
     return curves
 
 

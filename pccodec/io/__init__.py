@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from pccodec.io.append import CloudWriter, open_writer
 from pccodec.io.atomic import atomic_write
-from pccodec.io.cloud import PointCloud
-from pccodec.io.files import format_names, read, write
+from pccodec.io.chunks import open_chunks
+from pccodec.io.cloud import ChunkedCloud, PointCloud
+from pccodec.io.files import read, write
+from pccodec.io.formats import format_names
+from pccodec.io.spec import CloudSpec
 
-__all__ = ["PointCloud", "atomic_write", "format_names", "read", "write"]
+__all__ = [
+    "ChunkedCloud",
+    "CloudSpec",
+    "CloudWriter",
+    "PointCloud",
+    "atomic_write",
+    "format_names",
+    "open_chunks",
+    "open_writer",
+    "read",
+    "write",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from pccodec.errors import InputError
 from pccodec.io import lzf
-from pccodec.io.cloud import storage_dtype
 from pccodec.io.rows import parse_rows
+from pccodec.io.spec import storage_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class _Header:
         return found
 
 
-def read_pcd(stream: BinaryIO) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Coordinates (n, 3) and the names of the fields skipped.
+def read_pcd(stream: BinaryIO) -> tuple[Iterable[np.ndarray], tuple[str, ...]]:
+    """Coordinates, as one block (n, 3), and the names of the fields skipped.
 
     PCD marks pixels of a depth image without a measurement by NaN: such points are
     left out, with a warning that says how many.
@@ -59,7 +60,7 @@ def read_pcd(stream: BinaryIO) -> tuple[np.ndarray, tuple[str, ...]]:
         logger.warning("%d of %d points are NaN (not measured) and left out", missing.sum(), len(points))
         points = points[~missing]
     skipped = [name for index, name in enumerate(header.names) if index not in axes and name != "_"]
-    return points, tuple(skipped)
+    return [points], tuple(skipped)
 
 
 def write_pcd(stream: BinaryIO, points: np.ndarray, tolerance: float) -> None:

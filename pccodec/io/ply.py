@@ -11,15 +11,16 @@ from __future__ import annotations
 import io
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
 
 from pccodec.errors import InputError
-from pccodec.io.cloud import storage_dtype
 from pccodec.io.rows import parse_rows, write_rows
+from pccodec.io.spec import CloudSpec
+from pccodec.io.table import read_table, rows_left
 
 # Type codes that mean the same to struct (with a byte order) and to numpy.
 _TYPES = {
@@ -33,6 +34,10 @@ _TYPES = {
 _BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 _MAX_HEADER_LINES = 10_000
+
+_LINES = 1 << 18  # rows of text that are parsed at a time
+
+_COUNT_WIDTH = 20
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,13 @@ class _Element:
         raise InputError("the vertex element has no properties x, y, z")
 
 
-def read_ply(stream: BinaryIO) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Coordinates (n, 3) and the names of the properties and elements skipped.
+def read_ply(stream: BinaryIO) -> tuple[Iterable[np.ndarray], tuple[str, ...]]:
+    """Coordinates, in blocks (n, 3), and the names of the properties and elements skipped.
+
+    Rows with lists, and those of an element with lists before the coordinates, are held in memory as a whole.
 
     Raises:
-        InputError: not PLY, no coordinates, or the file ends early.
+        InputError: not PLY, no coordinates, or, while the blocks are read, the file ends early.
     """
     encoding, elements = _read_header(stream)
     names = [element.name for element in elements]
@@ -82,28 +89,47 @@ def read_ply(stream: BinaryIO) -> tuple[np.ndarray, tuple[str, ...]]:
     before, vertex = elements[: names.index("vertex")], elements[names.index("vertex")]
     axes = vertex.axes()
     if encoding == "ascii":
-        points = _read_ascii(stream, before, vertex, axes)
+        blocks = _read_ascii(stream, before, vertex, axes)
     else:
-        points = _read_binary(stream, before, vertex, axes, _BYTE_ORDERS[encoding])
+        blocks = _read_binary(stream, before, vertex, axes, _BYTE_ORDERS[encoding])
     skipped = [entry.name for index, entry in enumerate(vertex.properties) if index not in axes]
     others = [f"element {element.name}" for element in elements if element is not vertex and element.count]
-    return points, tuple(skipped + others)
+    return blocks, tuple(skipped + others)
 
 
-def write_ply(
-    stream: BinaryIO, points: np.ndarray, tolerance: float, encoding: str = "binary_little_endian"
-) -> None:
-    """Write points (n, 3) as ``float``, or as ``double`` where float32 errs by more than ``tolerance``."""
-    dtype = storage_dtype(points, tolerance)
-    kind = "float" if dtype == np.float32 else "double"
-    lines = ["ply", f"format {encoding} 1.0", f"element vertex {len(points)}"]
-    lines += [f"property {kind} {axis}" for axis in "xyz"]
-    stream.write(("\n".join([*lines, "end_header"]) + "\n").encode())
-    if encoding == "ascii":
-        write_rows(stream, points, tolerance)
-    else:
-        stored = np.dtype(_BYTE_ORDERS[encoding] + dtype.char)
-        stream.write(points.astype(stored, order="C").data)
+class PlyWriter:
+    """Coordinates as ``float``, or as ``double`` where float32 would err by more than the tolerance."""
+
+    def __init__(self, stream: BinaryIO, spec: CloudSpec, encoding: str = "binary_little_endian") -> None:
+        self._stream = stream
+        self._spec = spec
+        self._encoding = encoding
+        self._start = 0 if spec.total is not None else stream.tell()
+        stream.write(self._header(spec.total or 0))
+
+    def _header(self, count: int) -> bytes:
+        kind = "float" if self._spec.storage == np.float32 else "double"
+        lines = ["ply", f"format {self._encoding} 1.0"]
+        if self._spec.total is None:
+            # Padding, so that the count can be written over when it is known.
+            lines.append("comment " + "." * (_COUNT_WIDTH - len(f"{count}")))
+        lines += [f"element vertex {count}", *(f"property {kind} {axis}" for axis in "xyz"), "end_header"]
+        return ("\n".join(lines) + "\n").encode()
+
+    def write(self, points: np.ndarray) -> None:
+        """Append points (n, 3)."""
+        if self._encoding == "ascii":
+            write_rows(self._stream, points, self._spec.tolerance)
+        else:
+            stored = np.dtype(_BYTE_ORDERS[self._encoding] + self._spec.storage.char)
+            self._stream.write(points.astype(stored, order="C").data)
+
+    def finish(self, count: int) -> None:
+        """Write the number of points where it was not known."""
+        if self._spec.total is None:
+            self._stream.seek(self._start)
+            self._stream.write(self._header(count))
+            self._stream.seek(0, io.SEEK_END)
 
 
 def _read_header(stream: BinaryIO) -> tuple[str, list[_Element]]:
@@ -145,36 +171,37 @@ def _early_end(element: _Element, rows: int) -> InputError:
 
 def _read_binary(
     stream: BinaryIO, before: list[_Element], vertex: _Element, axes: list[int], byte_order: str
-) -> np.ndarray:
+) -> Iterator[np.ndarray]:
     for element in before:
         if element.has_lists:
             start, data = stream.tell(), stream.read()
             ends = [end for _, end in _rows_with_lists(data, element, byte_order)]
             stream.seek(start + (ends[-1] if ends else 0))
         else:
-            stream.seek(_size_of_rows(stream, element, byte_order), io.SEEK_CUR)
+            row = _row_that_fits(stream, element, byte_order)
+            stream.seek(element.count * row.itemsize, io.SEEK_CUR)
     if vertex.has_lists:
         rows = _rows_with_lists(stream.read(), vertex, byte_order)
         flat = itertools.chain.from_iterable([row[axis] for axis in axes] for row, _ in rows)
-        return np.fromiter(flat, np.float64).reshape(-1, 3)
-    dtype = vertex.row_dtype(byte_order)
-    table = np.frombuffer(stream.read(_size_of_rows(stream, vertex, byte_order)), dtype)
+        yield np.fromiter(flat, np.float64).reshape(-1, 3)
+        return
+    dtype = _row_that_fits(stream, vertex, byte_order)
     common = np.result_type(*(dtype[axis] for axis in axes)).newbyteorder("=")
-    points = np.empty((vertex.count, 3), common)
-    for column, axis in enumerate(axes):
-        points[:, column] = table[f"{axis}"]
-    return points
+    for table in read_table(stream, dtype, vertex.count):
+        points = np.empty((len(table), 3), common)
+        for column, axis in enumerate(axes):
+            points[:, column] = table[f"{axis}"]
+        yield points
 
 
-def _size_of_rows(stream: BinaryIO, element: _Element, byte_order: str) -> int:
-    """Bytes of all rows, checked before anything is allocated: the count in a header may be a lie."""
-    row = element.row_dtype(byte_order).itemsize
-    start = stream.tell()
-    left = stream.seek(0, io.SEEK_END) - start
-    stream.seek(start)
-    if element.count * row > left:
-        raise _early_end(element, left // row)
-    return element.count * row
+def _row_that_fits(stream: BinaryIO, element: _Element, byte_order: str) -> np.dtype:
+    """Structure of the rows, of which there must be as many as the header says."""
+    dtype = element.row_dtype(byte_order)
+    # Rows without properties take no bytes.
+    left = rows_left(stream, dtype.itemsize) if dtype.itemsize else element.count
+    if element.count > left:
+        raise _early_end(element, left)
+    return dtype
 
 
 def _rows_with_lists(data: bytes, element: _Element, byte_order: str) -> Iterator[tuple[list[float], int]]:
@@ -203,21 +230,26 @@ def _rows_with_lists(data: bytes, element: _Element, byte_order: str) -> Iterato
         yield row, offset
 
 
-def _read_ascii(stream: BinaryIO, before: list[_Element], vertex: _Element, axes: list[int]) -> np.ndarray:
+def _read_ascii(
+    stream: BinaryIO, before: list[_Element], vertex: _Element, axes: list[int]
+) -> Iterator[np.ndarray]:
     lines = (line.decode("latin-1") for line in stream if not line.isspace())
     for element in before:
         for done in range(element.count):
             if next(lines, None) is None:
                 raise _early_end(element, done)
-    rows = itertools.islice(lines, vertex.count)
-    if vertex.has_lists:
-        picked = [_pick_ascii(line.split(), vertex, axes) for line in rows]
-        points = np.array(picked, np.float64).reshape(-1, 3)
-    else:
-        points = parse_rows(rows, axes)
-    if len(points) < vertex.count:
-        raise _early_end(vertex, len(points))
-    return points
+    done = 0
+    while done < vertex.count:
+        rows = itertools.islice(lines, min(_LINES, vertex.count - done))
+        if vertex.has_lists:
+            picked = [_pick_ascii(line.split(), vertex, axes) for line in rows]
+            points = np.array(picked, np.float64).reshape(-1, 3)
+        else:
+            points = parse_rows(rows, axes)
+        done += len(points)
+        if len(points) < _LINES and done < vertex.count:
+            raise _early_end(vertex, done)
+        yield points
 
 
 def _pick_ascii(words: list[str], element: _Element, axes: list[int]) -> list[float]:

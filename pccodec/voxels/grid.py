@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pccodec.errors import InputError
-from pccodec.io.cloud import EXACT_LIMIT, PointCloud, bounds
+from pccodec.io.cloud import ChunkedCloud
+from pccodec.io.spec import CloudSpec
+from pccodec.io.survey import EXACT_LIMIT, Survey
 from pccodec.voxels import morton
 from pccodec.voxels.density import default_voxel_size
 
@@ -56,6 +58,26 @@ class Grid:
     def tolerance(self) -> float:
         """Rounding error that does not matter in coordinates of this grid: a thousandth of a voxel."""
         return self.scale / 1024
+
+    def spec(self, total: int | None = None) -> CloudSpec:
+        """What a writer has to know of points on this grid, ``total`` of them if that is known."""
+        low, high = self.points(np.array([0, (1 << 3 * self.bits) - 1], np.uint64))
+        tolerance = 0.0 if self.is_integer else self.tolerance
+        return CloudSpec.within(low, high, self.is_integer, tolerance, total)
+
+    def codes(self, points: np.ndarray) -> np.ndarray:
+        """Morton codes uint64 (n,) of the voxels of points (n, 3), which must lie within the grid."""
+        codes = np.empty(len(points), np.uint64)
+        dtype = np.int64 if self.is_integer else np.float64
+        origin = np.array(self.origin, dtype)
+        # In parts that stay in the cache.
+        for start in range(0, len(points), _CHUNK):
+            part: np.ndarray = points[start : start + _CHUNK].astype(dtype, copy=False) - origin
+            if not self.is_integer:
+                part /= self.scale
+                np.rint(part, out=part)
+            codes[start : start + _CHUNK] = morton.encode(part)
+        return codes
 
     def points(self, codes: np.ndarray) -> np.ndarray:
         """Coordinates (n, 3) of Morton codes uint64 (n,): int64 on an integer grid, else float64."""
@@ -99,8 +121,21 @@ def voxelize(points: ArrayLike, voxel_size: float | None = None, bits: int | Non
         InputError: no points, NaN or infinity, more than 21 bits an axis, a voxel size
             finer than float64 resolves, or both options at once.
     """
-    array = PointCloud.of(points).points
-    if max(array.max(), -array.min()) > _LARGEST:
+    cloud = ChunkedCloud.of(points)
+    grid = choose_grid(cloud, voxel_size, bits)
+    codes = np.concatenate([grid.codes(chunk) for chunk in cloud])
+    distinct = sort_distinct(codes)
+    return Voxelized(grid, distinct, len(codes) - len(distinct))
+
+
+def choose_grid(cloud: ChunkedCloud, voxel_size: float | None = None, bits: int | None = None) -> Grid:
+    """The grid of ``voxelize`` for a cloud of any size.
+
+    Raises:
+        InputError: as of ``voxelize``.
+    """
+    survey = cloud.survey
+    if max(survey.high.max(), -survey.low.min()) > _LARGEST:
         raise InputError(f"coordinates beyond {_LARGEST:g} are not supported")
     if voxel_size is not None and bits is not None:
         raise InputError("give a voxel size or a number of bits, not both")
@@ -108,18 +143,15 @@ def voxelize(points: ArrayLike, voxel_size: float | None = None, bits: int | Non
         raise InputError(f"the voxel size must be positive, not {voxel_size}")
     if bits is not None and not 1 <= bits <= morton.MAX_BITS:
         raise InputError(f"bits must be 1 to {morton.MAX_BITS}, not {bits}")
-    grid = _integer_grid(array, voxel_size, bits) if array.dtype.kind == "i" else None
-    if grid is None:
-        grid = _float_grid(array.astype(np.float64, copy=False), voxel_size, bits)
-    codes = _distinct(_codes(array, grid))
-    return Voxelized(grid, codes, len(array) - len(codes))
+    grid = _integer_grid(survey, voxel_size, bits) if survey.is_integer else None
+    return grid or _float_grid(cloud, voxel_size, bits)
 
 
-def _integer_grid(array: np.ndarray, voxel_size: float | None, bits: int | None) -> Grid | None:
+def _integer_grid(survey: Survey, voxel_size: float | None, bits: int | None) -> Grid | None:
     """The cloud's own grid, None if the options ask for another."""
     if voxel_size not in (None, 1):
         return None
-    low, high = (limit.tolist() for limit in bounds(array))
+    low, high = survey.low.tolist(), survey.high.tolist()
     origin = [0, 0, 0] if min(low) >= 0 and max(high) <= _MAX_INDEX else low
     extent = max(upper - start for upper, start in zip(high, origin, strict=True))
     if bits is not None and extent >= 2**bits:
@@ -137,8 +169,8 @@ def _integer_grid(array: np.ndarray, voxel_size: float | None, bits: int | None)
     return Grid((x, y, z), 1.0, max(1, extent.bit_length()), is_integer=True)
 
 
-def _float_grid(array: np.ndarray, voxel_size: float | None, bits: int | None) -> Grid:
-    low, high = bounds(array)
+def _float_grid(cloud: ChunkedCloud, voxel_size: float | None, bits: int | None) -> Grid:
+    low, high = (limit.astype(np.float64) for limit in (cloud.survey.low, cloud.survey.high))
     extent = float((high - low).max())
     # Points of the grid must differ by several steps of float64, or rounding would move them.
     finest = 4 * float(np.spacing(max(high.max(), -low.min())))
@@ -160,7 +192,7 @@ def _float_grid(array: np.ndarray, voxel_size: float | None, bits: int | None) -
     elif bits is not None:
         scale = max(extent / (2**bits - 1), finest)
     else:
-        scale = max(default_voxel_size(array), finest)
+        scale = max(default_voxel_size(cloud), finest)
     index = int(np.rint(extent / scale))
     x, y, z = low.tolist()
     return Grid((x, y, z), scale, max(1, index.bit_length()), is_integer=False)
@@ -172,20 +204,7 @@ def _round_up(size: float) -> str:
     return f"{math.ceil(size / step) * step:.3g}"
 
 
-def _codes(array: np.ndarray, grid: Grid) -> np.ndarray:
-    """Morton code of each point, in chunks that stay in the cache."""
-    codes = np.empty(len(array), np.uint64)
-    origin = np.array(grid.origin, array.dtype if grid.is_integer else np.float64)
-    for start in range(0, len(array), _CHUNK):
-        part = array[start : start + _CHUNK] - origin
-        if not grid.is_integer:
-            part /= grid.scale
-            np.rint(part, out=part)
-        codes[start : start + _CHUNK] = morton.encode(part)
-    return codes
-
-
-def _distinct(codes: np.ndarray) -> np.ndarray:
+def sort_distinct(codes: np.ndarray) -> np.ndarray:
     """Sorted distinct codes; ``codes`` may be changed."""
     if not (codes[1:] > codes[:-1]).all():
         codes.sort()
