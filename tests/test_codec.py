@@ -16,14 +16,14 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "65439701409729a3d8a93a1a34ba0b419bb9745832c58d4fb12916955c928ccc"
+GOLDEN_STREAM = "b88bca91dbd723c14a6f4aa12cf7083b767065274fba8364489439c03070a4d8"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
     39: "ed5e15805b47da4103b1ac486e56501bbab1a48c92e240645e90c6f73444a66c",
-    67: "e74417ef4e4af745b613e8c8c4e276eb8e077e045ddc2715f604a2af057a04dc",
-    137: "11b8c2ba86a7f2d09cdeb62adc5f586e3e2bced47ad28fb97b7ce277449246e8",
-    437: "94d80fce41f593d5d7b50332f31ff4b1686227d2cc1ab43aa960f794b29e67a8",
-    1237: "9957ca2fd03949936897ecd63e2c462b6155a915cc149b89da6cb5767da1c4fb",
+    67: "1d9f3e0eeb7ec8b660af30dd746946c0bb546c5409c9b2cb13c6a9a76a1a563b",
+    137: "2686dbd9cb47410e7dd2c9ae3303337a633a038b507734c5bc148c43a912eeb8",
+    437: "d6c772ed87d338377ed4356e93b2af81b7fec9b1af32a4631585065bda655b78",
+    1237: "f9f5619b8ab67e102ed7e8fc56817109da6384e9823da2117fe3197280259cda",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 

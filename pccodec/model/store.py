@@ -27,7 +27,7 @@ from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.synthesis import SynthesisNetwork
 
-DEFAULT = "dense2"
+DEFAULT = "dense3"
 SUFFIX = ".safetensors"
 _METADATA_KEY = "config"
 
