@@ -12,9 +12,9 @@ import click
 
 from pccodec.cli.clouds import cloud_files
 from pccodec.cli.console import with_messages
-from pccodec.cli.encoding import EncodeOptions, encode_cloud, try_to_encode
+from pccodec.cli.encoding import EncodeOptions, encoded_cloud, try_to_encode
 from pccodec.cli.options import worker_options, workers
-from pccodec.cli.streams import refuse_terminal, write_stream
+from pccodec.cli.streams import refuse_terminal, write_prefix, write_stream
 from pccodec.errors import InputError, PccodecError
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ class _Ranks(click.ParamType):
     show_default=True,
     help="How much the encoder tries to raise the quality of cut streams; decoding takes the same time.",
 )
+@click.option(
+    "--tile-points",
+    metavar="N",
+    type=click.IntRange(1 << 12),
+    default=1 << 20,
+    show_default=True,
+    help="Clouds of more points are coded in tiles of at most so many.",
+)
 @click.option("--format", "format_", metavar="NAME", help="Format of IN where its suffix does not tell it.")
 @worker_options
 def encode_command(
@@ -86,6 +94,7 @@ def encode_command(
     model: str | None,
     ranks: tuple[int, int, int] | None,
     effort: int,
+    tile_points: int,
     format_: str | None,
     jobs: int,
     scheduler: str | None,
@@ -111,6 +120,7 @@ def encode_command(
         model=model,
         ranks=ranks,
         effort=effort,
+        tile_points=tile_points,
         format=format_,
     )
     if Path(source).is_dir():
@@ -118,9 +128,9 @@ def encode_command(
             _encode_folder(Path(source), Path(output), options, team)
         return
     refuse_terminal(output)
-    data, summary = encode_cloud(source, options)
-    write_stream(output, data)
-    logger.info("%s", summary)
+    with workers(jobs, scheduler) as team, encoded_cloud(source, options, team) as encoded:
+        write_prefix(output, encoded.stream, encoded.size)
+        logger.info("%s", encoded.summary)
 
 
 def _encode_folder(source: Path, output: Path, options: EncodeOptions, team: Workers) -> None:

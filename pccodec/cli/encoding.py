@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pccodec import container
-from pccodec.cli.truncate import cut_stream, rate_in_bytes
+from pccodec.cli.streams import cut_size
+from pccodec.cli.truncate import rate_in_bytes
 from pccodec.errors import PccodecError
+from pccodec.source import FileSource, Source
+from pccodec.work import Serial
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pccodec.io import ChunkedCloud
+    from pccodec.work import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -30,66 +38,89 @@ class EncodeOptions:
     model: str | None = None
     ranks: tuple[int, int, int] | None = None
     effort: int = 2
+    tile_points: int = 1 << 20
     format: str | None = None
 
 
 class Encoded(NamedTuple):
-    """A stream, and a line that says what it is."""
+    """A stream of which the first ``size`` bytes are wanted, and a line that says what they are."""
+
+    stream: Source
+    size: int
+    summary: str
+
+
+class Sent(NamedTuple):
+    """The same with the bytes themselves, as other processes send it."""
 
     data: bytes
     summary: str
 
 
-def encode_cloud(source: str, options: EncodeOptions) -> Encoded:
-    """Read a cloud and encode it.
+@contextmanager
+def encoded_cloud(source: str, options: EncodeOptions, team: Workers) -> Iterator[Encoded]:
+    """Read a cloud and encode it into a temporary file, which is gone when the block ends.
 
     Raises:
         PccodecError: it cannot be read or encoded.
         click.UsageError: the stream has no such layers, or its header is larger than allowed.
     """
-    from pccodec import codec, io
+    from pccodec import io
+    from pccodec.codec.whole import encode_chunks
 
-    points = io.read(source, options.format).points
-    data = codec.encode(
-        points,
-        voxel_size=options.voxel_size,
-        bits=options.bits,
-        model=options.model,
-        ranks=options.ranks,
-        effort=options.effort,
-    )
-    whole = len(data)
-    target_bytes, reached = options.target_bytes, ""
-    if options.target_bpp is not None:
-        target_bytes = rate_in_bytes(options.target_bpp, len(points))
-    if options.target_psnr is not None:
-        target_bytes, reached = _reach(options.target_psnr, data, points)
-    if options.layers is not None or target_bytes is not None:
-        data = cut_stream(data, max_bytes=target_bytes, layers=options.layers)
-    merged = len(points) - container.parse(data).header.counts[0]
-    summary = (
-        f"{len(points):,} points{f' ({merged:,} duplicates merged)' if merged else ''}, "
-        f"{len(data):,} bytes{f' of {whole:,}' if len(data) < whole else ''}, "
-        f"{8 * len(data) / len(points):.4f} bits per input point{reached}"
-    )
-    return Encoded(data, summary)
+    with tempfile.TemporaryDirectory(prefix="pccodec-") as folder:
+        cloud = io.open_chunks(source, options.format)
+        file = Path(folder, "stream")
+        with file.open("wb") as out:
+            encode_chunks(
+                cloud,
+                out,
+                Path(folder),
+                team,
+                voxel_size=options.voxel_size,
+                bits=options.bits,
+                model=options.model,
+                ranks=options.ranks,
+                effort=options.effort,
+                tile_points=options.tile_points,
+            )
+        stream = FileSource(file)
+        parsed, reached = container.parse_source(stream), ""
+        points, size = cloud.survey.points, parsed.size
+        if options.target_psnr is not None:
+            size, reached = _reach(options.target_psnr, file.read_bytes(), cloud)
+        target = options.target_bytes
+        if options.target_bpp is not None:
+            target = rate_in_bytes(options.target_bpp, points)
+        if options.layers is not None or target is not None:
+            size = min(size, cut_size(parsed, max_bytes=target, layers=options.layers))
+        merged = points - parsed.header.counts[0]
+        summary = (
+            f"{points:,} points{f' ({merged:,} duplicates merged)' if merged else ''}, "
+            f"{size:,} bytes{f' of {parsed.size:,}' if size < parsed.size else ''}, "
+            f"{8 * size / points:.4f} bits per input point{reached}"
+        )
+        yield Encoded(stream, size, summary)
 
 
-def try_to_encode(source: str, options: EncodeOptions) -> Encoded | PccodecError:
-    """``encode_cloud`` of one of many clouds: what is wrong with it does not stop the others."""
+def try_to_encode(source: str, options: EncodeOptions) -> Sent | PccodecError:
+    """``encoded_cloud`` of one of many clouds: what is wrong with it does not stop the others."""
     try:
-        return encode_cloud(source, options)
+        with encoded_cloud(source, options, Serial()) as encoded:
+            return Sent(encoded.stream.read(0, encoded.size), encoded.summary)
     except PccodecError as error:
         return error
 
 
-def _reach(target: float, data: bytes, points: np.ndarray) -> tuple[int, str]:
+def _reach(target: float, data: bytes, cloud: ChunkedCloud) -> tuple[int, str]:
     """Bytes of ``data`` that reach a D1 PSNR in dB, and words that say what they reach."""
     # Rate control measures what the decoder makes of a prefix; like `eval`, only this option loads that.
+    import numpy as np
+
     from pccodec.evaluation.embedded import Pccodec
     from pccodec.evaluation.rate_control import smallest_prefix
 
-    found = smallest_prefix(data, points, target, Pccodec())
+    found = smallest_prefix(data, np.concatenate(list(cloud)), target, Pccodec())
     if found.d1_psnr < target:
         logger.warning("%g dB cannot be reached, not even by the whole stream", target)
     quality = "lossless" if math.isinf(found.d1_psnr) else f"{found.d1_psnr:.2f} dB D1 PSNR"

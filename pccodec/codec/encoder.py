@@ -63,10 +63,7 @@ def encode(
         raise InputError(f"the model {loaded.name} has no more than {most} ranks at strides 8, 4, 2")
     level = grid.bits if tile_points is None else tile_level(codes, grid.bits, tile_points)
     if level < grid.bits:
-        if ranks is not None and any(ranks):
-            raise InputError(
-                f"ranks are not written in tiles: choose none, or larger tiles than {tile_points} points"
-            )
+        refuse_ranks_in_tiles(ranks, tile_points or 0)
         with tempfile.TemporaryDirectory() as folder:
             stream = io.BytesIO()
             config = TileConfig(tile_points=tile_points or 0)
@@ -112,6 +109,14 @@ def encode(
         for spec in header.layers
     ]
     return container.pack(header, payloads)
+
+
+def refuse_ranks_in_tiles(ranks: tuple[int, int, int] | None, tile_points: int) -> None:
+    """Raise InputError if ranks are asked for in a cloud of more than ``tile_points`` voxels."""
+    if ranks is not None and any(ranks):
+        raise InputError(
+            f"ranks are not written in tiles: choose none, or larger tiles than {tile_points} points"
+        )
 
 
 def _context(
