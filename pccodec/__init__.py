@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 from pccodec.errors import PccodecError
 
 if TYPE_CHECKING:
-    from pccodec.codec import decode, encode
+    from pccodec.codec import Decoder, decode, encode
     from pccodec.container import parse as info
     from pccodec.io import PointCloud
 
 __version__ = "0.1.0"
-__all__ = ["PccodecError", "PointCloud", "__version__", "decode", "encode", "info"]
+__all__ = ["Decoder", "PccodecError", "PointCloud", "__version__", "decode", "encode", "info"]
 
 # Loaded at first use, so that importing the package needs neither numpy nor torch.
 _LAZY = {
+    "Decoder": ("pccodec.codec", "Decoder"),
     "PointCloud": ("pccodec.io", "PointCloud"),
     "decode": ("pccodec.codec", "decode"),
     "encode": ("pccodec.codec", "encode"),

@@ -21,6 +21,10 @@ class StreamError(PccodecError):
     exit_code = 4
 
 
+class CutHeaderError(StreamError):
+    """The data ends within the header of a stream: with more bytes it may be one."""
+
+
 class DamagedError(StreamError):
     """The payload is damaged and strict decoding was asked for."""
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pccodec.entropy.completion import expected_children
-from pccodec.entropy.geometry import LevelContext, decode_level, encode_level
+from pccodec.entropy.completion import expected_after, expected_children
+from pccodec.entropy.geometry import LevelContext, LevelDecoder, decode_level, encode_level
 from pccodec.errors import PccodecError
 from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.sparse import neighbors as maps
@@ -81,6 +81,23 @@ def test_every_prefix_of_a_layer_after_ranks_gives_right_bits() -> None:
     assert told == sorted(told)
     deaf = expected_children(HEARING, replace(context, ranks=None), decoded, known)
     assert (deaf != expected).any()
+
+
+@pytest.mark.parametrize("step", [7, 60])
+def test_a_layer_in_pieces_gives_what_each_beginning_gives(step: int) -> None:
+    context, occupancy = _context(1, 2)
+    data = encode_level(HEARING, context, occupancy)
+    decoder, passes = LevelDecoder(HEARING, context), set()
+    for cut in range(step, len(data), step):
+        found = decoder.decode(data[:cut], complete=False)
+        fresh = decode_level(HEARING, context, data[:cut], complete=False)
+        np.testing.assert_array_equal(found, fresh)
+        passes.add((decoder.octant, decoder.group))
+        unknown = np.unpackbits(~found[1][:, None], axis=1, bitorder="little") == 1
+        expected = expected_children(HEARING, context, *found)
+        np.testing.assert_array_equal(expected_after(decoder)[unknown], expected[unknown])
+    assert len(passes) > 4
+    np.testing.assert_array_equal(decoder.decode(data, complete=True)[0], occupancy)
 
 
 def test_every_prefix_gives_right_bits_and_more_bytes_more_bits() -> None:

@@ -56,6 +56,27 @@ def test_a_prefix_never_gives_a_wrong_bit(seed: int, chunk: int, low: int) -> No
     assert known == sorted(known)
 
 
+@given(seed=st.integers(0, 2**32), low=st.sampled_from([1, 65000]), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_more_bytes_go_on_where_fewer_ended(seed: int, low: int, data: st.DataObject) -> None:
+    bits, p_one = _bits(seed, 300, low)
+    stream = _encode(bits, p_one)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    decoder = RangeDecoder(stream[: cuts[0]] if cuts else stream, complete=not cuts)
+    done = 0
+    for cut in [*cuts, len(stream)]:
+        decoder.extend(stream[:cut], complete=cut == len(stream))
+        known = len(RangeDecoder(stream[:cut], complete=cut == len(stream)).decode_bits(p_one))
+        while done < 300:
+            got = decoder.decode_bits(p_one[done : done + 30])
+            np.testing.assert_array_equal(got, bits[done : done + len(got)])
+            if decoder.exhausted:
+                assert done + len(got) == known
+                break
+            done += len(got)
+    assert done == 300
+
+
 def test_a_prefix_tells_nearly_all_that_it_holds() -> None:
     bits, p_one = _bits(7, 20_000)
     data, costs = _encode(bits, p_one), _costs(bits, p_one)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pccodec.codec.decoder import decode
+from pccodec.codec.decoder import Decoder, decode
 from pccodec.codec.encoder import encode
 from pccodec.codec.region import Box, decode_parts, decode_region
 
-__all__ = ["Box", "decode", "decode_parts", "decode_region", "encode"]
+__all__ = ["Box", "Decoder", "decode", "decode_parts", "decode_region", "encode"]

@@ -38,8 +38,8 @@ def node_centers(codes: np.ndarray, level: int, partial: Partial | None) -> np.n
     if partial is None:
         return _centers(codes, level)
     to_come = np.where(octree.unpack(partial.known), 0, probability(partial.expected)).sum(axis=1)
-    # More likely than not a child is still to come.
-    open_ = (partial.occupancy == 0) | (2 * to_come >= 1 << PRECISION)
+    # At half a child quality would peak before the layer's end and fall towards it.
+    open_ = (partial.occupancy == 0) | (4 * to_come >= 3 << PRECISION)
     children = octree.expand(codes, partial.occupancy)
     return np.unique(np.concatenate([_centers(children, level - 1), _centers(codes[open_], level)]))
 

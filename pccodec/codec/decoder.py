@@ -1,26 +1,19 @@
-"""Decoder: a stream, whole or cut anywhere behind its header, to points."""
+"""Decoder: a stream, whole, cut anywhere behind its header, or arriving in pieces, to points."""
 
 from __future__ import annotations
 
-import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.layers import decode_geometry, decode_ranks
-from pccodec.codec.reconstruction import reconstruct
-from pccodec.codec.tile_stream import TileStream
-from pccodec.codec.tiles import tile_voxels
-from pccodec.container import Stream
-from pccodec.errors import DamagedError
-from pccodec.model import store
-from pccodec.model.store import Model
-from pccodec.model.upsampling import Known
-from pccodec.source import BytesSource
-from pccodec.sparse.neighbors import root_map
-from pccodec.voxels.grid import Grid
+from pccodec.codec.incremental import Progress
+from pccodec.codec.tile_progress import TileProgress
+from pccodec.container import Header, LayerSpec
+from pccodec.errors import CutHeaderError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def decode(
@@ -46,53 +39,86 @@ def decode(
         data = container.truncate(data, layers=layers)
     if max_bytes is not None:
         data = container.truncate(data, max_bytes=max_bytes)
-    stream = container.parse(data)
-    header = stream.header
-    if header.tiles:
-        tiles = TileStream(BytesSource(data), strict=strict)
-        return tiles.grid.points(np.concatenate(list(tile_voxels(tiles))))
-    model = store.load_by_id(header.model_id)
-    known = _decode_layers(stream, model, strict)
-    # Until G_3 is decoded nothing but the header vouches for the counts.
-    if known.finest >= len(header.counts):
-        known.budget = stream.node_budget(known.finest)
-    grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
-    return grid.points(reconstruct(known, model))
+    decoder = Decoder(strict=strict)
+    decoder.feed(data)
+    return decoder._points(last=True)
 
 
-def _decode_layers(stream: Stream, model: Model, strict: bool) -> Known:
-    """Decode layer after layer until the bytes end or damage shows."""
-    header = stream.header
-    depth = header.depth
-    counts = {**dict(enumerate(header.counts)), depth: 1}
-    root = np.zeros(1, dtype=np.uint64)
-    known = Known({depth: root}, {depth: root_map()}, counts, surplus=header.surplus)
-    for layer in stream.layers:
-        if not (layer.complete or layer.data):
-            break
-        try:
-            if layer.spec.kind == "G":
-                level = layer.spec.level
-                decode_geometry(
-                    known,
-                    layer.data,
-                    layer.complete,
-                    model,
-                    check=header.checks[level],
-                    count=known.counts.get(level),
-                    most=header.max_nodes(level),
-                    milestones=header.milestones_at(level),
-                )
-            else:
-                decode_ranks(known, layer.spec.rank, layer.data, layer.complete, model)
-        except DamagedError as error:
-            # Whether a rank or the geometry is wrong cannot be told: the check covers both.
-            known.latents.pop(known.finest, None)
-            message = f"the stream is damaged in layer {layer.spec.name} ({error})"
-            if strict:
-                raise DamagedError(message) from error
-            logger.warning("%s; decoded up to stride %d", message, 1 << known.finest)
-            break
-        if not layer.complete:
-            break
-    return known
+class Decoder:
+    """Decodes a stream that arrives in pieces of any size; more bytes upgrade what is there.
+
+    After any pieces :meth:`points` gives exactly what :func:`decode` gives for all bytes so far,
+    bit by bit. Whole layers are decoded once, a layer that is cut goes on where it ended, and what
+    the synthesis transform found at the finest exact level is kept. A stream of tiles is decoded anew.
+
+    Example::
+
+        decoder = pccodec.Decoder()
+        for chunk in chunks:
+            decoder.feed(chunk)
+            if decoder.header:
+                show(decoder.points())
+
+    Args:
+        strict: raise on damage instead of giving what comes before it.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
+        self._data = bytearray()
+        self._progress: Progress | TileProgress | None = None
+
+    @property
+    def header(self) -> Header | None:
+        """The stream's header; None until all of it is there."""
+        return self._progress.header if self._progress else None
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """The layers that are decoded whole, in order; where there is damage, the intact ones before it."""
+        return self._progress.decoded if self._progress else ()
+
+    @property
+    def bytes_needed(self) -> int | None:
+        """Bytes still to come until the stream is whole; None while the header does not tell."""
+        return max(0, self._progress.size - len(self._data)) if self._progress else None
+
+    def feed(self, chunk: Buffer) -> None:
+        """Take in the next bytes of the stream and decode the layers that they complete.
+
+        Args:
+            chunk: any number of bytes. Those behind the stream's declared end are ignored.
+
+        Raises:
+            StreamError: not a stream, or its header is damaged.
+            ModelError: the model that the stream needs is missing.
+            DamagedError: the payload is damaged and ``strict`` is set.
+        """
+        self._data += chunk
+        if self._progress is None:
+            try:
+                stream = container.parse(self._data)
+            except CutHeaderError:
+                if len(self._data) < container.MAX_HEADER:
+                    return
+                raise
+            progress = TileProgress if stream.header.tiles else Progress
+            self._progress = progress(stream, self._strict)
+        self._progress.advance(self._data)
+
+    def points(self) -> np.ndarray:
+        """What the bytes so far determine.
+
+        Returns:
+            Points (m, 3): int64 for clouds of integer coordinates, else float64.
+
+        Raises:
+            CutHeaderError: the header is not complete; more bytes are needed.
+            DamagedError: the payload is damaged and ``strict`` is set.
+        """
+        return self._points(last=False)
+
+    def _points(self, last: bool) -> np.ndarray:
+        if self._progress is None:
+            raise CutHeaderError("the stream's header is not complete: more bytes are needed")
+        return self._progress.points(self._data, last)

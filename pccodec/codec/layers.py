@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pccodec.codec.checks import geometry_check
-from pccodec.entropy.completion import expected_children
-from pccodec.entropy.geometry import LevelContext, decode_level
+from pccodec.entropy.completion import expected_after, expected_children
+from pccodec.entropy.geometry import LevelContext, LevelDecoder
 from pccodec.entropy.ranks import RankCoder
 from pccodec.errors import DamagedError
 from pccodec.model.store import Model
@@ -33,6 +33,17 @@ def decode_ranks(known: Known, rank: int, data: bytes, complete: bool, model: Mo
     known.latents[level] = Latent(np.hstack([before.symbols, column]), before.active + arrived)
 
 
+def geometry_decoder(known: Known, model: Model) -> LevelDecoder:
+    """Decoder of the layer of the level below the finest known one."""
+    return LevelDecoder(model.geometry, _context(known))
+
+
+def _context(known: Known) -> LevelContext:
+    above = known.finest
+    symbols = known.latent(above).symbols
+    return LevelContext(known.maps[above], above - 1, known.counts, known.codes[above], symbols)
+
+
 def decode_geometry(
     known: Known,
     data: bytes,
@@ -43,6 +54,7 @@ def decode_geometry(
     count: int | None,
     most: int,
     milestones: int | None,
+    begun: LevelDecoder | None = None,
 ) -> None:
     """Add the level below the finest known one, or what the beginning of its layer tells of it.
 
@@ -56,31 +68,37 @@ def decode_geometry(
         most: most nodes that it may give.
         milestones: mask of the octants behind which a beginning is used
             (``Header.milestones_at``); None: all of it is.
+        begun: the layer's :func:`geometry_decoder`, if more bytes will come or earlier ones did;
+            without it nothing is kept of a layer that is cut.
 
     Raises:
         DamagedError: a complete layer fails its checks; ``known`` is as it was.
     """
     level = known.finest - 1
-    neighbors, symbols = known.maps[level + 1], known.latent(level + 1).symbols
-    context = LevelContext(neighbors, level, known.counts, known.codes[level + 1], symbols)
-    occupancy, determined = decode_level(model.geometry, context, data, complete)
+    decoder = begun or geometry_decoder(known, model)
+    occupancy, determined = decoder.decode(data, complete)
     if not complete:
-        if milestones is not None:
-            reached = _last_milestone(determined, milestones)
+        reached = None if milestones is None else _last_milestone(determined, milestones)
+        if reached is not None:
             occupancy, determined = occupancy & reached, np.full_like(determined, reached)
         if determined.any():
-            expected = expected_children(model.geometry, context, occupancy, determined)
+            if reached is None:
+                expected = expected_after(decoder, last=begun is None)
+            else:
+                expected = expected_children(model.geometry, _context(known), occupancy, determined)
             known.partial = Partial(occupancy, determined, expected)
         return
+    # What decoding took need not stand beside what comes of it.
+    del decoder
     found = int(octree.POPCOUNT[occupancy].sum(dtype=np.int64))
     if (occupancy == 0).any() or found > most or found != (found if count is None else count):
         raise DamagedError("it does not give the number of nodes that the header states")
-    if geometry_check(symbols, occupancy) != check:
+    if geometry_check(known.latent(level + 1).symbols, occupancy) != check:
         raise DamagedError("its check value does not match")
     known.codes[level] = octree.expand(known.codes[level + 1], occupancy)
     known.counts[level] = found
     if level:
-        known.maps[level] = child_map(neighbors, occupancy)
+        known.maps[level] = child_map(known.maps[level + 1], occupancy)
 
 
 def _last_milestone(determined: np.ndarray, milestones: int) -> np.uint8:

@@ -10,13 +10,16 @@ from pccodec.model.store import Model
 from pccodec.model.upsampling import Known, Upsampler
 
 
-def reconstruct(known: Known, model: Model) -> np.ndarray:
+def reconstruct(known: Known, model: Model, upsampler: Upsampler | None = None) -> np.ndarray:
     """Voxels, sorted Morton codes uint64: the known ones, or the most probable or central ones.
 
-    ``known.counts`` must hold N_0 and, where the cloud has it, N_1.
+    Args:
+        known: what is known. ``known.counts`` must hold N_0 and, where the cloud has it, N_1.
+        model: the stream's model.
+        upsampler: one that is kept while more of the same cloud becomes known.
     """
     if 0 in known.codes:
         return known.codes[0]
     if is_sparse([known.counts[level] for level in (0, 1) if level in known.counts]):
         return node_centers(known.codes[known.finest], known.finest, known.partial)
-    return Upsampler(model.synthesis).voxels(down_to_synthesis(known, model.geometry))
+    return (upsampler or Upsampler(model.synthesis)).voxels(down_to_synthesis(known, model.geometry))

@@ -14,11 +14,21 @@ from pccodec.container.layout import (
     layer_specs,
     point_budget,
 )
-from pccodec.container.stream import Layer, Stream, level_check, pack, pack_header, parse, truncate
+from pccodec.container.stream import (
+    MAX_HEADER,
+    Layer,
+    Stream,
+    level_check,
+    pack,
+    pack_header,
+    parse,
+    truncate,
+)
 
 __all__ = [
     "ALL_MILESTONES",
     "FORMAT_VERSION",
+    "MAX_HEADER",
     "MAX_SURPLUS",
     "MILESTONE_LEVELS",
     "MIN_SHARED",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pccodec.errors import StreamError
+from pccodec.errors import CutHeaderError, StreamError
 
 MAX_UNARY = 128
 """Longest run of ones in a valid unary code; more means damage."""
@@ -44,7 +44,7 @@ class BitReader:
         """The next ``width`` bits as an unsigned integer."""
         self._left -= width
         if self._left < 0:
-            raise StreamError("the stream header is cut short or damaged")
+            raise CutHeaderError("the stream header is cut short or damaged")
         return self._value >> self._left & (1 << width) - 1
 
     def read_unary(self) -> int:

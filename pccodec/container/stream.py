@@ -25,14 +25,15 @@ from pccodec.container.layout import (
     node_budget,
     point_budget,
 )
-from pccodec.errors import StreamError
+from pccodec.errors import CutHeaderError, StreamError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 MAGIC = b"\xcfP"
 _FIXED = len(MAGIC) + 1 + 8  # magic, version, model id
-_MAX_HEADER = 2048  # more than any valid header takes
+MAX_HEADER = 2048
+"""More bytes than any valid header takes."""
 
 _GRID_ZERO, _GRID_INTEGER, _GRID_FLOAT = 0, 1, 2
 _INTEGER_GRID = struct.Struct("<3q")
@@ -180,12 +181,13 @@ def parse(data: Buffer) -> Stream:
     ``Header`` and ``point_budget`` when this returns.
 
     Raises:
-        StreamError: not a stream, a newer format, a damaged or cut header, or a header
+        CutHeaderError: the data ends before the header does, as far as it can be read.
+        StreamError: not a stream, a newer format, a damaged header, or a header
             whose claims cannot be true.
     """
     data = bytes(data)
     _check_magic(data)
-    reader = BitReader(data[_FIXED:_MAX_HEADER])
+    reader = BitReader(data[_FIXED:MAX_HEADER])
     tiled, reserved = reader.read(1), reader.read(2)
     if reserved:
         raise StreamError("written by a newer format, unknown flags in the header")
@@ -205,7 +207,7 @@ def parse(data: Buffer) -> Stream:
     checks_start = grid_start + (0, _INTEGER_GRID.size, _FLOAT_GRID.size, 0)[grid_mode]
     end = checks_start + depth
     if len(data) < end + 2:
-        raise StreamError("the stream header is cut short or damaged")
+        raise CutHeaderError("the stream header is cut short or damaged")
     if data[end : end + 2] != _header_crc(data[:end]):
         raise StreamError("the stream header is damaged: its checksum does not match")
     origin, scale = _unpack_grid(grid_mode, data[grid_start:checks_start])
@@ -260,17 +262,19 @@ def _header_crc(head: bytes) -> bytes:
 
 
 def _check_magic(data: bytes) -> None:
-    if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
+    if not data:
+        raise CutHeaderError("not a pccodec stream")
+    if data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise StreamError("not a pccodec stream")
     if len(data) <= len(MAGIC):
-        raise StreamError("the stream header is cut short")
+        raise CutHeaderError("the stream header is cut short")
     version = data[len(MAGIC)]
     if version > FORMAT_VERSION:
         raise StreamError(f"written by a newer format: version {version}, this is {FORMAT_VERSION}")
     if version < FORMAT_VERSION:
         raise StreamError(f"format version {version} is not supported: this is {FORMAT_VERSION}, encode anew")
     if len(data) < _FIXED:
-        raise StreamError("the stream header is cut short")
+        raise CutHeaderError("the stream header is cut short")
 
 
 def _write_counts(fields: BitWriter, header: Header) -> None:

@@ -47,7 +47,8 @@ def expected_after(decoder: LevelDecoder, last: bool = False) -> np.ndarray:
         last: whether the decoder is not used any more, which saves memory.
     """
     state = decoder.state if last else decoder.state.fork()
-    found = decoder.logits if last else decoder.logits.copy()
+    found = np.zeros((PASSES, len(decoder.order)), dtype=np.int16)
+    found[decoder.octant] = decoder.logits
     return _completed(
         decoder.order, state, decoder.occupancy, decoder.known, found, (decoder.octant, decoder.group)
     )

@@ -137,7 +137,7 @@ class _LevelCoder:
             logits[nodes] = found
 
     def blocks(self, start: int, stop: int) -> Iterator[slice]:
-        """The blocks of nodes that the calibration learns from; a group or block begins at ``start``."""
+        """Blocks of nodes that the calibration learns from; at ``start`` a group or a block begins."""
         for first in range(start, stop, self._block):
             yield slice(first, min(first + self._block, stop))
 
@@ -241,7 +241,8 @@ class LevelDecoder:
         group: index of the group whose bits come next.
         occupancy: uint8 (n,) in coding order, the known child bits.
         known: uint8 (n,) in coding order, a set bit where the child bit is known.
-        logits: int16 (8, n) in coding order, the network's, by octant up to the current group.
+        logits: float64 (n,) in coding order, the network's of the current octant and group; of no
+            meaning elsewhere.
     """
 
     def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
@@ -250,7 +251,7 @@ class LevelDecoder:
         count = len(self.order)
         self.octant, self.group = 0, 0
         self.occupancy, self.known = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint8)
-        self.logits = np.zeros((PASSES, count), dtype=np.int16)
+        self.logits = np.zeros(count)
         self._next: int | None = None
         self._range: RangeDecoder | None = None
 
@@ -286,10 +287,10 @@ class LevelDecoder:
         """Go on in the current group; whether its end is reached."""
         coder, octant, group = self._coder, self.octant, self.state.groups[self.group]
         if self._next is None:
-            coder.start_group(octant, self.group, self.occupancy, self.logits[octant])
+            coder.start_group(octant, self.group, self.occupancy, self.logits)
             self._next = group.start
         for nodes in coder.blocks(self._next, group.stop):
-            logits = self.logits[octant, nodes].astype(np.float64)
+            logits = self.logits[nodes]
             chosen = coder.coded(octant, nodes, self.occupancy)
             part = logits if chosen is None else logits[chosen]
             decoded = decoder.decode_bits(coder.calibration.predict(nodes, chosen, part))

@@ -21,7 +21,7 @@ PROBABILITY = _probability_table()
 
 def probability(logits: np.ndarray) -> np.ndarray:
     """P(1) · 2**PRECISION, int64, of integer logits of any size and shape."""
-    return PROBABILITY[np.clip(logits, -LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX]
+    return np.take(PROBABILITY, logits.astype(np.intp) + LOGIT_MAX, mode="clip")
 
 
 def expected_ones(logits: np.ndarray) -> int:

@@ -162,52 +162,95 @@ def select_children(logits: np.ndarray, count: int, partial: Partial | None) -> 
     Returns:
         uint8 (n,).
     """
-    chance, found = probability(logits), np.zeros(len(logits), dtype=np.int64)
-    ordered = logits.astype(np.int32)
+    nodes = len(logits)
+    # One row an octant: whole rows are compared and summed at once.
+    rows = np.ascontiguousarray(logits.T, dtype=np.int32)
+    chance, found = probability(rows), np.zeros(nodes, dtype=np.int64)
+    ordered = rows
     if partial is not None:
-        known, occupied = octree.unpack(partial.known), octree.unpack(partial.occupancy)
-        chance[known], found = 0, occupied.sum(axis=1)
-        ordered[known] = -_CERTAIN
-        ordered[occupied] = _CERTAIN
-    expected = chance.sum(axis=1)
+        known, occupied = octree.unpack_rows(partial.known), octree.unpack_rows(partial.occupancy)
+        np.copyto(chance, 0, where=known)
+        found = octree.POPCOUNT[partial.occupancy]
+        ordered = np.where(known, np.int32(-_CERTAIN), rows)
+        np.copyto(ordered, _CERTAIN, where=occupied)
+    expected = chance.sum(axis=0, dtype=np.int64)
     missing = min(max(count - int(found.sum()), 0), logits.size)
     share = expected * (_CHILD * missing) // max(1, int(expected.sum()))
-    score = np.minimum(found * _CHILD + share, 8 * _CHILD)[:, None] - _CHILD * _ranks(ordered) + logits
-    score[ordered == -_CERTAIN] = -_CERTAIN
-    best = ordered.argmax(axis=1)
-    rows = np.flatnonzero(ordered.max(axis=1) > -_CERTAIN)
-    score[rows, best[rows]] = _CERTAIN
-    score[ordered == _CERTAIN] = _CERTAIN
-    flat = score.reshape(-1)
-    count = min(max(count, int((flat == _CERTAIN).sum())), int((flat > -_CERTAIN).sum()))
-    return octree.pack(highest(flat, count).reshape(-1, 8))
+    bonus = np.minimum(found * _CHILD + share, 8 * _CHILD).astype(np.int32)
+    ranks = _ranks(ordered)
+    score = rows - _CHILD * ranks.astype(np.int32) + bonus
+    np.copyto(score, -_CERTAIN, where=ordered == -_CERTAIN)
+    np.copyto(score, _CERTAIN, where=((ranks == 0) & (ordered > -_CERTAIN)) | (ordered == _CERTAIN))
+    count = min(max(count, int((score == _CERTAIN).sum())), int((score > -_CERTAIN).sum()))
+    return _highest_children(score, count)
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank int64 (n, 8) of each value in its row, 0 the highest, of equal ones the first."""
-    order = np.argsort(-values, axis=1, kind="stable")
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(8)[None], axis=1)
+def _ranks(rows: np.ndarray) -> np.ndarray:
+    """Rank uint8 (8, n) of each value in its column, 0 the highest, of equal ones the first."""
+    ranks = np.zeros(rows.shape, dtype=np.uint8)
+    for second in range(1, len(rows)):
+        for first in range(second):
+            before = rows[first] >= rows[second]
+            ranks[second] += before
+            ranks[first] += ~before
     return ranks
 
 
-class Upsampler:
-    """Runs level after level from the start of synthesis to the voxels."""
+def _highest_children(score: np.ndarray, count: int) -> np.ndarray:
+    """Occupancy uint8 (n,) of the ``count`` highest of scores (8, n), of equal ones the first."""
+    if count <= 0:
+        return np.zeros(score.shape[1], dtype=np.uint8)
+    lowest = np.partition(score, score.size - count, axis=None)[score.size - count]
+    above, equal = (octree.pack_rows(mask) for mask in (score > lowest, score == lowest))
+    # Of the equal ones, as many as there is room for: whole nodes, and the first ones of another node.
+    reached = np.cumsum(octree.POPCOUNT[equal])
+    room = count - int(octree.POPCOUNT[above].sum())
+    node = int(np.searchsorted(reached, room, side="right"))
+    above[:node] |= equal[:node]
+    if node < len(reached):
+        spare = room - (int(reached[node - 1]) if node else 0)
+        _, octants = octree.children(equal[node : node + 1])
+        above[node] |= np.bitwise_or.reduce(1 << octants[:spare], initial=0)
+    return above
 
-    def __init__(self, synthesis: SynthesisNetwork) -> None:
-        self._synthesis = synthesis
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the synthesis transform found at an exact level.
+
+    Attributes:
+        level: the level.
+        context: of :meth:`LevelNetwork.embed`, which no latent changes.
+        latent: the ranks that ``found`` was made with.
+        found: logits and features of :meth:`LevelNetwork.predict`.
+    """
+
+    level: int
+    context: np.ndarray
+    latent: Latent | None
+    found: tuple[np.ndarray, np.ndarray]
+
+
+class Upsampler:
+    """Runs level after level from the start of synthesis to the voxels.
+
+    Args:
+        synthesis: the transform.
+        keep: whether to keep what is found at the finest exact level for the next call. All
+            calls must then be for one cloud, of which more and more is known.
+    """
+
+    def __init__(self, synthesis: SynthesisNetwork, keep: bool = False) -> None:
+        self._synthesis, self._keep = synthesis, keep
+        self._kept: _Kept | None = None
 
     def voxels(self, known: Known) -> np.ndarray:
         """Most probable voxels: sorted Morton codes, uint64, of about N_0 of them."""
-        level = known.start
+        level = self._kept.level if self._kept else known.start
         codes, neighbors = known.codes[level], known.maps[level]
         inherited: np.ndarray | None = None
         while True:
-            network = self._synthesis.level(level)
-            exact = level > known.finest or (level == known.finest and known.exact)
-            context = network.embed(neighbors, conditions(known.counts, level, exact), inherited)
-            latent = known.latent(level) if level >= known.finest else Latent.none(len(codes))
-            logits, features = network.predict(context, neighbors, latent.symbols, latent.active)
+            logits, features = self._found(known, level, neighbors, inherited)
             if level > known.finest:
                 _, occupancy = octree.parents(known.codes[level - 1])
             else:
@@ -215,9 +258,28 @@ class Upsampler:
             codes = octree.expand(codes, occupancy)
             if level == 1:
                 return codes
-            inherited = network.inherit(features, *octree.children(occupancy))
+            inherited = self._synthesis.level(level).inherit(features, *octree.children(occupancy))
             neighbors = child_map(neighbors, occupancy)
             level -= 1
+
+    def _found(
+        self, known: Known, level: int, neighbors: np.ndarray, inherited: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and features of a level."""
+        network, kept = self._synthesis.level(level), self._kept
+        arrived = known.latents.get(level) if level >= known.finest else None
+        exact = level > known.finest or (level == known.finest and known.exact)
+        if kept and kept.level == level:
+            if kept.latent is arrived:
+                return kept.found
+            context = kept.context
+        else:
+            context = network.embed(neighbors, conditions(known.counts, level, exact), inherited)
+        latent = arrived or Latent.none(len(neighbors))
+        found = network.predict(context, neighbors, latent.symbols, latent.active)
+        if self._keep and exact:
+            self._kept = _Kept(level, context, arrived, found)
+        return found
 
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
         unknown = known.partial.unknown if known.partial is not None else _WHOLE

@@ -48,8 +48,9 @@ def expand(codes: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
 
 def children(occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Parent index and octant, both int64 (n,), of every child of nodes (m,), in Morton order."""
-    node, octant = np.nonzero(_OCTANT_BITS[occupancy])
-    return node, octant
+    # Far faster than the indices of a matrix.
+    place = np.flatnonzero(_OCTANT_BITS[occupancy])
+    return place >> 3, place & 7
 
 
 def unpack(occupancy: np.ndarray) -> np.ndarray:
@@ -57,9 +58,17 @@ def unpack(occupancy: np.ndarray) -> np.ndarray:
     return _OCTANT_BITS[occupancy]
 
 
-def pack(bits: np.ndarray) -> np.ndarray:
-    """Occupancy bytes, uint8 (m,), of child bits (m, 8)."""
-    return np.packbits(bits, axis=1, bitorder="little")[:, 0]
+def unpack_rows(occupancy: np.ndarray) -> np.ndarray:
+    """Child bits, bool (8, m), of occupancy bytes (m,); row ``o`` is octant ``o``."""
+    return (occupancy & (np.uint8(1) << np.arange(8, dtype=np.uint8))[:, None]) != 0
+
+
+def pack_rows(bits: np.ndarray) -> np.ndarray:
+    """Occupancy bytes, uint8 (m,), of child bits, bool (8, m)."""
+    packed = bits[0].astype(np.uint8)
+    for octant in range(1, 8):
+        packed |= bits[octant].view(np.uint8) << np.uint8(octant)
+    return packed
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,138 @@
+"""What the layers of a stream told so far, while its bytes arrive."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from pccodec import container
+from pccodec.codec.layers import decode_geometry, decode_ranks, geometry_decoder
+from pccodec.codec.reconstruction import reconstruct
+from pccodec.container import Layer, LayerSpec, Stream
+from pccodec.entropy.geometry import LevelDecoder
+from pccodec.errors import DamagedError
+from pccodec.model import store
+from pccodec.model.upsampling import Known, Upsampler
+from pccodec.sparse.neighbors import root_map
+from pccodec.voxels.grid import Grid
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Layer after layer is added to what is known; the layer that is cut goes on where it ended.
+
+    Args:
+        stream: a parsed beginning of the stream; its header and the places of its layers are used.
+        strict: raise on damage instead of staying with what comes before it.
+
+    Attributes:
+        header: the stream's header.
+        size: bytes of the whole stream.
+
+    Raises:
+        ModelError: the model that the stream needs is missing.
+    """
+
+    def __init__(self, stream: Stream, strict: bool) -> None:
+        self.header, self.size = stream.header, stream.size
+        self._layers, self._strict = stream.layers, strict
+        self._model = store.load_by_id(self.header.model_id)
+        depth = self.header.depth
+        counts = {**dict(enumerate(self.header.counts)), depth: 1}
+        root = np.zeros(1, dtype=np.uint64)
+        self._known = Known({depth: root}, {depth: root_map()}, counts, surplus=self.header.surplus)
+        self._done = 0
+        self._begun: LevelDecoder | None = None
+        self._upsampler: Upsampler | None = None
+        self._damage: DamagedError | None = None
+
+    @property
+    def decoded(self) -> tuple[LayerSpec, ...]:
+        """The layers that are decoded whole and count."""
+        return tuple(layer.spec for layer in self._layers[: self._done])
+
+    def advance(self, data: bytearray) -> None:
+        """Decode the layers that are whole in ``data``, all bytes of the stream so far.
+
+        Raises:
+            DamagedError: the payload is damaged, if ``strict``.
+        """
+        self._raise_if_strict()
+        while self._damage is None and self._done < len(self._layers):
+            layer = self._layers[self._done]
+            if layer.offset + layer.length > len(data):
+                break
+            self._add(self._known, layer, data, self._begun)
+            self._begun = None
+
+    def points(self, data: bytearray, last: bool) -> np.ndarray:
+        """What ``data``, all bytes of the stream so far, determine; :meth:`advance` came before.
+
+        Args:
+            data: the stream so far.
+            last: whether no more bytes will come: then nothing is kept for them.
+
+        Raises:
+            DamagedError: the payload is damaged, if ``strict``.
+        """
+        self._raise_if_strict()
+        known = replace(self._known, latents=dict(self._known.latents))
+        layer = self._layers[self._done] if self._done < len(self._layers) else None
+        if self._damage is None and layer is not None and len(data) > layer.offset:
+            if layer.spec.kind == "G" and self._begun is None and not last:
+                self._begun = geometry_decoder(known, self._model)
+            self._add(known, layer, data, None if last else self._begun)
+        # Until G_3 is decoded nothing but the header vouches for the counts.
+        if known.finest >= len(self.header.counts):
+            known.budget = container.parse(data).node_budget(known.finest)
+        if last:
+            self._begun = None
+        elif self._upsampler is None:
+            self._upsampler = Upsampler(self._model.synthesis, keep=True)
+        header = self.header
+        grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
+        return grid.points(reconstruct(known, self._model, self._upsampler))
+
+    def _add(self, known: Known, layer: Layer, data: bytearray, begun: LevelDecoder | None) -> None:
+        """Add a layer, or its beginning, to ``known``."""
+        arrived = bytes(data[layer.offset : layer.offset + layer.length])
+        complete, level = len(arrived) == layer.length, layer.spec.level
+        try:
+            if layer.spec.kind == "R":
+                decode_ranks(known, layer.spec.rank, arrived, complete, self._model)
+            else:
+                decode_geometry(
+                    known,
+                    arrived,
+                    complete,
+                    self._model,
+                    check=self.header.checks[level],
+                    count=known.counts.get(level),
+                    most=self.header.max_nodes(level),
+                    milestones=self.header.milestones_at(level),
+                    begun=begun,
+                )
+        except DamagedError as error:
+            self._stop(known, layer, error)
+            return
+        self._done += complete
+
+    def _stop(self, known: Known, layer: Layer, error: DamagedError) -> None:
+        """Stay with the finest intact level."""
+        # Whether a rank or the geometry is wrong cannot be told: the check covers both.
+        for each in (known, self._known):
+            each.latents.pop(known.finest, None)
+        while self._done and self._layers[self._done - 1].spec.kind == "R":
+            self._done -= 1
+        message = f"the stream is damaged in layer {layer.spec.name} ({error})"
+        self._damage = DamagedError(message)
+        self._damage.__cause__ = error
+        self._raise_if_strict()
+        logger.warning("%s; decoded up to stride %d", message, 1 << known.finest)
+
+    def _raise_if_strict(self) -> None:
+        if self._strict and self._damage is not None:
+            raise self._damage

@@ -1,0 +1,76 @@
+"""What decoding in pieces costs: ``python -m pccodec.evaluation.incremental --cloud CLOUD --json FILE``.
+
+The cloud's stream is fed to a decoder in equal pieces, and the points are asked for after each. The
+CPU time of that over the CPU time of one decoding of the whole stream is the cost of seeing it grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+from pccodec import codec, container, io
+from pccodec.errors import PccodecError
+from pccodec.evaluation.report import source_commit
+
+
+def piece_times(data: bytes, pieces: int) -> list[float]:
+    """CPU seconds of each of so many equal pieces: to feed it, and to ask for the points.
+
+    The header must be whole with the first piece.
+    """
+    decoder = codec.Decoder()
+    ends = [len(data) * (index + 1) // pieces for index in range(pieces)]
+    times = []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        start = process_time()
+        decoder.feed(data[begin:end])
+        decoder.points()
+        times.append(process_time() - start)
+    return times
+
+
+def measure(data: bytes, pieces: int, repeats: int) -> dict[str, Any]:
+    """Times of whole decodings and of decodings in pieces in turn, and the median of their ratios."""
+    codec.decode(data[: container.parse(data).header_size])  # loads the model
+    runs = []
+    for _ in range(repeats):
+        start = process_time()
+        codec.decode(data)
+        whole = process_time() - start
+        runs.append((whole, piece_times(data, pieces)))
+    return {
+        "bytes": len(data),
+        "pieces": pieces,
+        "ratio": round(statistics.median(sum(times) / whole for whole, times in runs), 2),
+        "whole_cpu_seconds": [round(whole, 3) for whole, _ in runs],
+        "piece_cpu_seconds": [[round(time, 3) for time in times] for _, times in runs],
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the ratio and write all times as JSON."""
+    parser = argparse.ArgumentParser(description="The cost of decoding in pieces.")
+    parser.add_argument("--cloud", type=Path, required=True)
+    parser.add_argument("--pieces", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        data = codec.encode(io.read(options.cloud).points)
+        found = {"cloud": options.cloud.stem, **measure(data, options.pieces, options.repeats)}
+    except PccodecError as error:
+        print(f"pccodec: error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{found['cloud']}: {options.pieces} pieces cost {found['ratio']} times one decoding")
+    options.json.write_text(json.dumps({"commit": source_commit(), **found}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
