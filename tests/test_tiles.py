@@ -164,8 +164,8 @@ def test_sparse_clouds(tmp_path: Path) -> None:
         assert 1 <= len(codec.decode(data[:size])) <= 2 * len(points)
 
 
-@settings(max_examples=8)
-@given(st.integers(0, 2**32 - 1), st.integers(3, 8), st.integers(1, 200))
+@settings(max_examples=6)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 8), st.integers(1, 120))
 def test_any_cloud_is_lossless(seed: int, level: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     points = _sorted(rng.integers(0, 2 ** rng.integers(4, 9, 3), (size, 3)))
@@ -328,6 +328,15 @@ def test_the_limits_of_a_prefix_agree(deep: bytes) -> None:
     assert (codec.decode(deep[: layer.offset]) == by_bytes).all()
     with pytest.raises(StreamError, match="do not hold the header"):
         TileStream(BytesSource(deep), max_bytes=20)
+
+
+def test_pieces_of_a_stream_are_decoded_like_a_prefix(deep: bytes) -> None:
+    decoder = codec.Decoder()
+    for start in range(0, len(deep), len(deep) // 3 + 1):
+        decoder.feed(deep[start : start + len(deep) // 3 + 1])
+        size = min(len(deep), start + len(deep) // 3 + 1)
+        assert (decoder.points() == codec.decode(deep[:size])).all()
+    assert decoder.bytes_needed == 0 and len(decoder.layers) == 6
 
 
 @given(st.data())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pccodec import container
 from pccodec.cli.streams import cut_size
 from pccodec.cli.truncate import rate_in_bytes
-from pccodec.errors import PccodecError
+from pccodec.errors import InputError, PccodecError
 from pccodec.source import FileSource, Source
 from pccodec.work import Serial
 
@@ -71,7 +71,7 @@ def encoded_cloud(source: str, options: EncodeOptions, team: Workers) -> Iterato
     with tempfile.TemporaryDirectory(prefix="pccodec-") as folder:
         cloud = io.open_chunks(source, options.format)
         file = Path(folder, "stream")
-        with file.open("wb") as out:
+        with _writing(folder), file.open("wb") as out:
             encode_chunks(
                 cloud,
                 out,
@@ -101,6 +101,14 @@ def encoded_cloud(source: str, options: EncodeOptions, team: Workers) -> Iterato
             f"{8 * size / points:.4f} bits per input point{reached}"
         )
         yield Encoded(stream, size, summary)
+
+
+@contextmanager
+def _writing(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error} (TMPDIR moves it)") from error
 
 
 def try_to_encode(source: str, options: EncodeOptions) -> Sent | PccodecError:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pccodec import container
 from pccodec.codec.incremental import Progress
-from pccodec.codec.incremental_tiles import TiledProgress
+from pccodec.codec.tile_progress import TileProgress
 from pccodec.container import Header, LayerSpec
 from pccodec.errors import CutHeaderError
 
@@ -49,8 +49,7 @@ class Decoder:
 
     After any pieces :meth:`points` gives exactly what :func:`decode` gives for all bytes so far,
     bit by bit. Whole layers are decoded once, a layer that is cut goes on where it ended, and what
-    the synthesis transform found at the finest exact level is kept. Streams of tiles are decoded
-    anew by each :meth:`points`.
+    the synthesis transform found at the finest exact level is kept. A stream of tiles is decoded anew.
 
     Example::
 
@@ -67,7 +66,7 @@ class Decoder:
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
         self._data = bytearray()
-        self._progress: Progress | TiledProgress | None = None
+        self._progress: Progress | TileProgress | None = None
 
     @property
     def header(self) -> Header | None:
@@ -103,8 +102,8 @@ class Decoder:
                 if len(self._data) < container.MAX_HEADER:
                     return
                 raise
-            kind = TiledProgress if stream.header.tiles else Progress
-            self._progress = kind(stream, self._strict)
+            progress = TileProgress if stream.header.tiles else Progress
+            self._progress = progress(stream, self._strict)
         self._progress.advance(self._data)
 
     def points(self) -> np.ndarray:

@@ -31,9 +31,6 @@ from pccodec.voxels.tiles import tile_level
 
 logger = logging.getLogger(__name__)
 
-_HEAD = 1 << 12
-"""Bytes within which every header ends."""
-
 _GAP = 1 << 12
 """Bytes between two ranges that are read along rather than left out by asking twice."""
 
@@ -65,7 +62,7 @@ def header_of(source: Source) -> Header:
     Raises:
         StreamError: not a stream, or its header is damaged or missing.
     """
-    return container.parse(source.read(0, _HEAD)).header
+    return container.parse(source.read(0, container.MAX_HEADER)).header
 
 
 class TileStream:
@@ -101,7 +98,7 @@ class TileStream:
         strict: bool = False,
     ) -> None:
         self._source, self._strict = source, strict
-        head = source.read(0, _HEAD)
+        head = source.read(0, container.MAX_HEADER)
         stream = container.parse(head)
         self.header = header = stream.header
         if header.tiles is None:

@@ -14,6 +14,7 @@ from pccodec.container.layout import (
     ALL_MILESTONES,
     FORMAT_VERSION,
     MILESTONE_LEVELS,
+    MIN_SHARED,
     POINT_FLOOR,
     POINTS_PER_BYTE,
     RANK_LEVELS,
@@ -151,8 +152,8 @@ def pack_header(header: Header, lengths: Sequence[int]) -> bytes:
     fields.write(_grid_mode(header), 2)
     fields.write(header.depth, 5)
     if header.tiles:
-        fields.write(header.tiles.tile, 5)
-        fields.write(header.tiles.shared, 5)
+        fields.write_unary(header.depth - header.tiles.tile)
+        fields.write_unary(header.tiles.shared - MIN_SHARED)
     for level, count in zip(RANK_LEVELS, header.ranks, strict=True):
         if level < header.depth:
             fields.write(count, 4)
@@ -206,7 +207,9 @@ def parse_source(source: Source) -> Stream:
         raise StreamError("written by a newer format, unknown flags in the header")
     grid_mode = reader.read(2)
     depth = reader.read(5)
-    tiles = TileLevels(reader.read(5), reader.read(5)) if tiled else None
+    tiles = None
+    if tiled:
+        tiles = TileLevels(tile=depth - reader.read_unary(), shared=MIN_SHARED + reader.read_unary())
     k3, k2, k1 = (reader.read(4) if level < depth else 0 for level in RANK_LEVELS)
     milestones = [_read_milestones(reader) if level < depth else 0 for level in MILESTONE_LEVELS]
     surplus = reader.read(4) if reader.read(1) else 0

@@ -137,7 +137,7 @@ class _LevelCoder:
             logits[nodes] = found
 
     def blocks(self, start: int, stop: int) -> Iterator[slice]:
-        """The blocks of nodes that the calibration learns from; a group or block begins at ``start``."""
+        """Blocks of nodes that the calibration learns from; at ``start`` a group or a block begins."""
         for first in range(start, stop, self._block):
             yield slice(first, min(first + self._block, stop))
 
