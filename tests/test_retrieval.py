@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ def _by_definition(distances: list[int], relevant: list[bool], k: int) -> tuple[
     """Mean average precision and precision at k over all rankings that the distances allow."""
     precisions, shares = [], []
     for order in permutations(range(len(distances))):
-        if any(distances[a] > distances[b] for a, b in zip(order, order[1:], strict=False)):
+        if any(distances[a] > distances[b] for a, b in pairwise(order)):
             continue
         hits = np.array([relevant[i] for i in order])
         at = np.cumsum(hits) / np.arange(1, len(hits) + 1)

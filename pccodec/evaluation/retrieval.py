@@ -27,7 +27,9 @@ def average_precision(distances: np.ndarray, relevant: np.ndarray) -> np.ndarray
     relevant ones, each position ``s + j`` holds a relevant one with probability ``r/n``, and then
     ``R + 1 + (j − 1)·(r − 1)/(n − 1)`` relevant ones are expected up to it.
     """
-    return np.array([_average_precision(row, wanted) for row, wanted in zip(distances, relevant, strict=True)])
+    return np.array(
+        [_average_precision(row, wanted) for row, wanted in zip(distances, relevant, strict=True)]
+    )
 
 
 def _average_precision(distances: np.ndarray, relevant: np.ndarray) -> float:

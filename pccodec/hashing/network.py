@@ -99,7 +99,12 @@ def from_tensors(tensors: Mapping[str, np.ndarray], model_id: bytes) -> HashNetw
     values = {name: value.astype(np.float32) for name, value in tensors.items()}
     network = HashNetwork(
         model_id,
-        *(_complex(values, "offset"), values["scale"], _complex(values, "moduli"), _complex(values, "turned")),
+        *(
+            _complex(values, "offset"),
+            values["scale"],
+            _complex(values, "moduli"),
+            _complex(values, "turned"),
+        ),
         tuple((values[f"layer{index}.weight"], values[f"layer{index}.bias"]) for index in range(_LAYERS)),
     )
     # What does not fit together fails here, not in the middle of a command.

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from pccodec.io import atomic_write
-from pccodec.masklayer import MaskLayer, geometric, uniform
+from pccodec.masklayer import MaskLayer, geometric, only, uniform
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 LENGTHS = (8, 16, 32, 64)
 """Code lengths at which hashes are measured."""
@@ -22,7 +24,10 @@ FEATURES = LENGTHS[-1]
 HALF_LIFE = 16
 """Features after which a geometric prefix is half as likely."""
 
-SEEDS = (0, 1, 2, 3, 4)
+SMALLEST = LENGTHS[0]
+"""Shorter prefixes are not trained: nobody uses them, and they cost the others."""
+
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Arm:
 
     Attributes:
         sampling: "uniform" or "geometric", one prefix drawn a step; "matryoshka", the mean over
-            all prefixes; "separate", no mask but a model for each length.
+            all prefixes; "lengths", the mean over :data:`LENGTHS`; "separate", no mask but a
+            model for each length.
         rescale: balancing gradient rescaling.
         masked: masked optimizer.
         optimizer: "adam" or "sgd".
@@ -44,8 +50,13 @@ class Arm:
 
     @property
     def balance(self) -> str:
-        """"none", "rescaling", "masked optimizer" or "both"."""
+        """ "none", "rescaling", "masked optimizer" or "both"."""
         return (("none", "masked optimizer"), ("rescaling", "both"))[self.rescale][self.masked]
+
+    @property
+    def summed(self) -> bool:
+        """Whether a step has all prefixes. It masks no feature then; a masked optimizer changes nothing."""
+        return self.sampling in ("matryoshka", "lengths")
 
     @property
     def name(self) -> str:
@@ -55,32 +66,48 @@ class Arm:
     def layer(self, features: int = FEATURES) -> MaskLayer:
         """The arm's MaskLayer."""
         ratio = 0.5 ** (1.0 / HALF_LIFE)
-        weights = geometric(features, ratio) if self.sampling == "geometric" else uniform(features)
+        smallest = min(SMALLEST, features)
+        weights = uniform(features, smallest)
+        if self.sampling == "geometric":
+            weights = geometric(features, ratio, smallest)
+        elif self.sampling == "lengths":
+            weights = only(features, LENGTHS)
         return MaskLayer(features, weights, rescale=self.rescale)
 
     def lengths(self, layer: MaskLayer) -> list[int]:
         """The prefixes of one step; their losses are averaged."""
         if self.sampling == "separate":
             return [layer.features]
-        if self.sampling == "matryoshka":
+        if self.summed:
             return [m for m, _ in layer.prefixes()]
         return [layer.draw()]
 
 
-def arms(optimizers: Sequence[str] = ("adam",)) -> Iterator[Arm]:
-    """All arms; a matryoshka step masks no feature, so that the masked optimizer changes nothing there."""
-    for optimizer in optimizers:
-        yield Arm("separate", optimizer=optimizer)
-        for sampling in ("uniform", "geometric", "matryoshka"):
-            for rescale in (False, True):
-                for masked in (False, True) if sampling != "matryoshka" else (False,):
-                    yield Arm(sampling, rescale, masked, optimizer)
+SAMPLINGS = ("uniform", "geometric", "matryoshka", "lengths")
+
+
+def arms(samplings: Sequence[str] = SAMPLINGS, optimizer: str = "adam") -> Iterator[Arm]:
+    """The separate models, and the scalable ones of all samplings with and without both balances."""
+    yield Arm("separate", optimizer=optimizer)
+    for sampling in samplings:
+        for rescale in (False, True):
+            for masked in (False, True):
+                arm = Arm(sampling, rescale, masked, optimizer)
+                if not (masked and arm.summed):
+                    yield arm
 
 
 def in_all_lengths(layer: MaskLayer, features: Tensor, lengths: Sequence[int]) -> Tensor:
     """Masked features (p·n, K) of features (n, K), for each of p lengths in turn."""
     each = torch.as_tensor(lengths).repeat_interleave(len(features))
     return layer(features.repeat(len(lengths), 1), each)
+
+
+def means(rows: Iterable[dict[str, Any]], arm: Arm, metric: str) -> str:
+    """An arm's mean of a metric at each length, as the commands print it."""
+    own = [row for row in rows if row["arm"] == arm.name and row["optimizer"] == arm.optimizer]
+    found = {bits: [row[metric] for row in own if row["bits"] == bits] for bits in LENGTHS}
+    return "  ".join(f"{bits}: {sum(values) / len(values):6.2f}" for bits, values in found.items())
 
 
 def write_results(path: Path, study: str, setting: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ class CaptureConfig:
 
     Attributes:
         points: fewest and most points before any are lost; the number's logarithm is uniform.
-        noise: largest standard deviation, in all directions; uniform from 0.
+        noise: smallest and largest standard deviation, in all directions; uniform between.
         rotated: whether the shape is turned about the vertical by any angle.
         uneven: share of the captures whose density falls along a direction, down to a tenth.
         cropped: share of those that lose what lies beyond a plane, up to ``crop`` of the points.
@@ -28,7 +28,7 @@ class CaptureConfig:
     """
 
     points: tuple[int, int] = (2048, 8192)
-    noise: float = 0.01
+    noise: tuple[float, float] = (0.0, 0.01)
     rotated: bool = True
     uneven: float = 0.0
     cropped: float = 0.0
@@ -76,7 +76,7 @@ def capture_shape(triangles: np.ndarray, config: CaptureConfig, rng: np.random.G
         along = points @ random_rotation(rng)[0]
         share = (along - along.min()) / max(float(np.ptp(along)), 1e-9)
         points = points[rng.random(len(points)) < 0.1 + 0.9 * share]
-    points = points + rng.normal(scale=rng.uniform(0.0, config.noise) * size, size=points.shape)
+    points = points + rng.normal(scale=rng.uniform(*config.noise) * size, size=points.shape)
     if config.rotated:
         angle = rng.uniform(0.0, 2 * np.pi)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
