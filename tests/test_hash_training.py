@@ -69,8 +69,8 @@ def test_captures_are_what_their_names_say(meshes: Path) -> None:
     assert 4000 <= len(points) <= 4001 and points.dtype == np.float32
     on_a_side = (np.abs(points) < 1e-5) | (np.abs(points - [1, 2, 3]) < 1e-5)
     assert on_a_side.any(axis=1).all()
-    seen = _capture(meshes, replace(clean, viewed=1.0))
-    assert 0 < len(seen) < 3000
+    seen = _capture(meshes, replace(clean, viewed=1.0, points=(16000, 16000)))
+    assert 4000 < len(seen) < 12000
     # A box shows three sides at most; pixels at its edges let a few points of the others through.
     sides = [np.abs(seen[:, axis] - at) < 1e-5 for axis, end in enumerate((1, 2, 3)) for at in (0, end)]
     assert 1 <= sum(side.mean() > 0.05 for side in sides) <= 3
@@ -148,4 +148,22 @@ def test_the_command_writes_a_model_that_hashes(meshes: Path, tmp_path: Path) ->
     assert main([str(argument) for argument in arguments]) == 0
     assert cache.exists() and output.with_suffix(".json").exists()
     assert 0 <= hashing.load(str(output)).code(_box((1.0, 2.0, 3.0))[0]) < 2**64
-    assert main(["--data", str(tmp_path / "cache"), "-o", str(output)]) == 3
+
+
+def test_the_command_refuses_what_it_cannot_use(
+    shapes: ShapeDescriptors, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, junk, output = tmp_path / "cache", tmp_path / "junk", tmp_path / "m.safetensors"
+    shapes.subset(np.arange(2)).save(cache)
+    junk.mkdir()
+    np.savez(junk / "a.npz", nothing=np.zeros(1))
+    for data, captures, model, words in (
+        (junk, tmp_path / "new", output, "not a mesh"),
+        (tmp_path, tmp_path / "new", output, "no training meshes"),
+        (meshes, cache, output, "other meshes"),
+        (meshes, junk / "a.npz", output, "not a file of simulated captures"),
+        (meshes, cache, tmp_path / "m.bin", "NAME.safetensors"),
+    ):
+        assert main(["--data", str(data), "--cache", str(captures), "-o", str(model)]) == 3
+        assert words in capsys.readouterr().err
+        assert not output.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from pccodec import hashing
 from pccodec.errors import InputError, ModelError
+from pccodec.evaluation import hash_speed
 from pccodec.hashing.descriptor import ANGLES, descriptor, upright
 from pccodec.hashing.network import from_tensors, to_tensors
 from pccodec.hashing.search import distances, nearest
@@ -177,7 +179,7 @@ def test_files_that_are_no_index_are_refused(
     with np.load(path) as file:
         parts = dict(file)
     change(parts)
-    np.savez(path, **parts)  # type: ignore[arg-type]
+    np.savez(path, **parts)
     with pytest.raises(InputError, match=message):
         hashing.Index.load(path)
 
@@ -192,3 +194,11 @@ def test_cut_and_foreign_files_are_no_index(tmp_path: Path) -> None:
             hashing.Index.load(path)
     with pytest.raises(InputError, match="cannot read"):
         hashing.Index.load(tmp_path / "missing")
+
+
+def test_speed_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "speed.json"
+    assert hash_speed.main(["--codes", "1000", "--points", "50", "--json", str(file)]) == 0
+    told = json.loads(file.read_text())
+    assert told["codes"] == 1000 and set(told["search_ms_by_bits"]) == {"8", "16", "32", "64"}
+    assert told["hash_ms_by_points"]["50"] > 0

@@ -24,14 +24,19 @@ from pccodec.studies.plot import plot_costs
 
 PAGE = RESULTS.parent / "masklayer.md"
 MODEL_CARD = Path(__file__).parents[2] / "models" / "hash1.json"
+_MISSING = "*These results are not here.*"
 _SEPARATE = "separate"
+_METRICS = {"digits": ("map", "p10"), "shapes": ("map", "p1")}
+NAMES = ("codec", "retrieval", *(f"{s} {m}" for s, found in _METRICS.items() for m in (*found, "cost")))
+"""The tables that a page may ask for."""
+
 _BLOCK = re.compile(r"(<!-- (?!end)([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def fill(text: str, tables: Mapping[str, str]) -> str:
-    """The page's text with each marked block replaced by the table of its name.
+    """The page's text with each marked block replaced by the table of its name, which may be missing.
 
     Raises:
         InputError: a block names no table.
@@ -39,9 +44,9 @@ def fill(text: str, tables: Mapping[str, str]) -> str:
 
     def replaced(match: re.Match[str]) -> str:
         name = match[2]
-        if name not in tables:
-            raise InputError(f"the page asks for {name!r}; there is {', '.join(sorted(tables))}")
-        return f"{match[1]}{tables[name]}\n{match[3]}"
+        if name not in NAMES:
+            raise InputError(f"the page asks for {name!r}; there is {', '.join(NAMES)}")
+        return f"{match[1]}{tables.get(name, _MISSING)}\n{match[3]}"
 
     return _BLOCK.sub(replaced, text)
 
@@ -134,7 +139,7 @@ def _stored(value: Mapping[str, Any] | None, form: str) -> str:
 def tables(folder: Path, card: Path) -> dict[str, str]:
     """All tables for which results are there, by name."""
     out: dict[str, str] = {}
-    for study, metrics in (("digits", ("map", "p10")), ("shapes", ("map", "p1"))):
+    for study, metrics in _METRICS.items():
         results = _read(folder / f"masklayer_{study}.json")
         if results is not None:
             for metric in metrics:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from pccodec.errors import InputError
 from pccodec.hashing.descriptor import upright
 from pccodec.training.shapes import random_rotation, sample_surface
 
@@ -52,9 +54,16 @@ TRAINING = CaptureConfig(points=(384, 16384), uneven=0.3, cropped=0.2, viewed=0.
 
 
 def load_triangles(file: Path) -> np.ndarray:
-    """Triangles float32 (m, 3, 3) of a mesh file, up along z."""
-    with np.load(file) as mesh:
-        verts, faces = mesh["verts"], mesh["faces"]
+    """Triangles float32 (m, 3, 3) of a mesh file, up along z.
+
+    Raises:
+        InputError: the file holds no mesh.
+    """
+    try:
+        with np.load(file) as mesh:
+            verts, faces = mesh["verts"], mesh["faces"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} is not a mesh (*.npz with verts and faces): {error}") from error
     if file.name.split("_")[0] in Y_UP:
         verts = upright(verts, "y")
     triangles: np.ndarray = verts[faces]
@@ -91,7 +100,10 @@ def _side(rng: np.random.Generator) -> np.ndarray:
 
 
 def _seen(points: np.ndarray, direction: np.ndarray, size: float, pixels: int = 48) -> np.ndarray:
-    """The points that are nearest to a far viewer in their pixel, or hardly behind the nearest."""
+    """The points that are nearest to a far viewer in their pixel, or hardly behind the nearest.
+
+    In clouds of a few thousand points some pixels in front stay empty, and what is behind them is seen.
+    """
     right = np.cross(direction, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
     above = np.cross(right, direction)

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pccodec.errors import PccodecError
+from pccodec.errors import InputError, PccodecError
 from pccodec.evaluation.retrieval import hamming, precision_at
 from pccodec.hashing.network import KIND, HashNetwork, to_tensors
 from pccodec.hashing.search import BITS
+from pccodec.io import atomic_write
 from pccodec.masklayer import MaskLayer, only
 from pccodec.model import store
 from pccodec.training.captures import CONDITIONS
@@ -203,16 +204,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def load_shapes(cache: Path, data: Path, captures: int) -> ShapeDescriptors:
-    """The cached captures, simulated now if the file is missing."""
+    """The cached captures, simulated now if the file is missing.
+
+    Raises:
+        InputError: there are no meshes, or the cache holds captures of others.
+    """
+    files = mesh_files(data)
     if not cache.exists():
-        files = mesh_files(data)
         logger.info("simulating captures of %d meshes into %s", len(files), cache)
         cache.parent.mkdir(parents=True, exist_ok=True)
         ShapeDescriptors.build(files, captures).save(cache)
-    return ShapeDescriptors.load(cache)
+    shapes = ShapeDescriptors.load(cache)
+    if list(shapes.names) != [file.stem for file in files]:
+        raise InputError(f"{cache} holds captures of other meshes than {data}: give another --cache")
+    return shapes
 
 
 def _run(options: argparse.Namespace, config: HashTraining) -> None:
+    if options.output.suffix != store.SUFFIX or not options.output.parent.is_dir():
+        raise InputError(f"{options.output}: a model is NAME{store.SUFFIX} in a folder that exists")
     shapes = load_shapes(options.cache, options.data, options.captures)
     _, held_out = split_files(mesh_files(options.data))
     unseen = np.isin(shapes.names, [file.stem for file in held_out])
@@ -242,7 +252,8 @@ def _run(options: argparse.Namespace, config: HashTraining) -> None:
         },
         "retrieval": rows,
     }
-    options.output.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    with atomic_write(options.output.with_suffix(".json")) as file:
+        file.write((json.dumps(card, indent=1) + "\n").encode())
     for condition in CONDITIONS:
         own = [row for row in rows if row["condition"] == condition]
         found = "  ".join(f"{r['bits']}: {r['p1_mesh']:.3f} / {r['p1_shape']:.3f}" for r in own)

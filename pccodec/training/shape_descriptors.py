@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from pccodec.errors import InputError
 from pccodec.hashing.descriptor import ANGLES, FREQUENCIES, HEIGHTS, RADII, descriptor
 from pccodec.io import atomic_write
 from pccodec.training.captures import (
@@ -82,10 +84,17 @@ class ShapeDescriptors:
 
     @classmethod
     def load(cls, path: Path) -> ShapeDescriptors:
-        """Read what :meth:`save` wrote."""
-        with np.load(path) as file:
-            queries = {name: file[f"query {name}"] for name in CONDITIONS}
-            return cls(file["names"].tolist(), file["training"], file["index"], queries, file["same"])
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is none of these.
+        """
+        try:
+            with np.load(path) as file:
+                queries = {name: file[f"query {name}"] for name in CONDITIONS}
+                return cls(file["names"].tolist(), file["training"], file["index"], queries, file["same"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is not a file of simulated captures: {error}") from error
 
     def subset(self, meshes: np.ndarray) -> ShapeDescriptors:
         """Those of some meshes, by their positions."""
