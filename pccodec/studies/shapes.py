@@ -22,7 +22,7 @@ from pccodec.errors import InputError, PccodecError
 from pccodec.evaluation.retrieval import average_precision, hamming, precision_at
 from pccodec.hashing.network import HashNetwork
 from pccodec.masklayer import MaskedOptimizer
-from pccodec.studies.arms import FEATURES, LENGTHS, RESULTS, SEEDS, Arm, arms, means, write_results
+from pccodec.studies.arms import FEATURES, LENGTHS, RESULTS, SAMPLINGS, SEEDS, Arm, arms, means, write_results
 from pccodec.training.hash_twin import HashTwin
 from pccodec.training.hashing import CACHE, HashTraining, ShapeLoss, bits_of, load_shapes, train
 from pccodec.training.shape_descriptors import ShapeDescriptors
@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of meshes (*.npz)")
     parser.add_argument("--cache", type=Path, default=CACHE, help="simulated captures")
     parser.add_argument("--captures", type=int, default=24, help="of each mesh, if the cache is missing")
+    parser.add_argument("--samplings", nargs="+", choices=SAMPLINGS, default=list(SAMPLINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--steps", type=int, default=Setting().training.steps)
     parser.add_argument("--json", type=Path, default=RESULTS / "masklayer_shapes.json")
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     try:
         task = Task.of(load_shapes(options.cache, options.data, options.captures), setting)
-        for arm in arms():
+        for arm in arms(options.samplings):
             for seed in options.seeds:
                 rows += run(arm, seed, task, setting.training)
             print(f"{arm.name:32}", means(rows, arm, "map"), flush=True)
