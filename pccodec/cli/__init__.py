@@ -14,6 +14,9 @@ _COMMANDS = {
     "truncate": LazyCommand("pccodec.cli.truncate:truncate_command", "Cut a stream to a size."),
     "info": LazyCommand("pccodec.cli.info:info_command", "Show what a stream holds, layer by layer."),
     "eval": LazyCommand("pccodec.cli.eval:eval_command", "Measure rate and distortion over many cuts."),
+    "hash": LazyCommand("pccodec.cli.hash:hash_command", "Print the 64-bit hashes of clouds."),
+    "index": LazyCommand("pccodec.cli.hash:index_command", "Index clouds for search."),
+    "search": LazyCommand("pccodec.cli.hash:search_command", "Find the clouds most like one."),
     "train": LazyCommand("pccodec.cli.train:train_command", "Train a model."),
 }
 

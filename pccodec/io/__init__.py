@@ -7,7 +7,7 @@ from pccodec.io.atomic import atomic_write
 from pccodec.io.chunks import open_chunks
 from pccodec.io.cloud import ChunkedCloud, PointCloud
 from pccodec.io.files import read, write
-from pccodec.io.formats import format_names
+from pccodec.io.formats import format_names, format_of_suffix
 from pccodec.io.spec import CloudSpec
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "PointCloud",
     "atomic_write",
     "format_names",
+    "format_of_suffix",
     "open_chunks",
     "open_writer",
     "read",

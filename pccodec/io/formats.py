@@ -137,7 +137,7 @@ def format_to_read(stream: BinaryIO, name: str) -> str:
     if not magic:
         raise InputError(f"{name}: the file is empty")
     by_magic = (key for key, entry in FORMATS.items() if entry.magic and magic.startswith(entry.magic))
-    found = _format_of_suffix(name) or next(by_magic, None)
+    found = format_of_suffix(name) or next(by_magic, None)
     if found is None:
         raise InputError(f"{name}: format not recognized, name one of {', '.join(FORMATS)}")
     return found
@@ -151,7 +151,7 @@ def format_to_write(target: str | os.PathLike[str]) -> str:
     """
     if os.fspath(target) == "-":
         return "ply"
-    found = _format_of_suffix(target)
+    found = format_of_suffix(target)
     if found is None:
         raise InputError(f"{target}: no format known by this suffix, name one of {', '.join(FORMATS)}")
     return found
@@ -177,6 +177,7 @@ def concatenate(blocks: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate(arrays_) if arrays_ else np.empty((0, 3))
 
 
-def _format_of_suffix(path: str | os.PathLike[str]) -> str | None:
+def format_of_suffix(path: str | os.PathLike[str]) -> str | None:
+    """The format that a path's suffix names, or None."""
     suffix = Path(path).suffix.lower()
     return next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), None)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,14 +80,36 @@ class Model:
 
 def save(file: Path, config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
     """Write a model file and return its id; equal content gives equal bytes."""
+    return write_tensors(file, config.to_json(), tensors)
+
+
+def write_tensors(file: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Write tensors and a configuration of JSON values; return the file's id."""
     from safetensors.numpy import save as serialize
 
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # A second metadata key would be written in random order and change the hash.
-    metadata = {_METADATA_KEY: json.dumps(config.to_json(), sort_keys=True)}
+    metadata = {_METADATA_KEY: json.dumps(config, sort_keys=True)}
     with atomic_write(file) as stream:
         stream.write(serialize(ordered, metadata=metadata))
-    return _file_id(file)
+    return file_id(file)
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the tensors of a file that :func:`write_tensors` wrote.
+
+    Raises:
+        ModelError: the file cannot be read or is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            config = json.loads(opened.metadata()[_METADATA_KEY])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{file} is not a pccodec model: {error}") from error
+    return config, tensors
 
 
 def folders() -> list[Path]:
@@ -103,13 +126,24 @@ def load(name: str = DEFAULT) -> Model:
     Raises:
         ModelError: no such model, or the file is no model.
     """
+    file = locate(name)
+    model = _load(file)
     if name.endswith(SUFFIX):
-        model = _load(Path(name))
-        _by_path[model.id] = Path(name)
-        return model
+        _by_path[model.id] = file
+    return model
+
+
+def locate(name: str) -> Path:
+    """The file of a model's name, or of a path that ends in ``.safetensors``.
+
+    Raises:
+        ModelError: no model of this name.
+    """
+    if name.endswith(SUFFIX):
+        return Path(name)
     for folder in folders():
         if (folder / (name + SUFFIX)).is_file():
-            return _load(folder / (name + SUFFIX))
+            return folder / (name + SUFFIX)
     raise ModelError(
         f"no model {name!r} in {', '.join(map(str, folders()))}; set PCCODEC_MODELS to its folder"
     )
@@ -125,7 +159,7 @@ def load_by_id(wanted: bytes) -> Model:
         return _load(_by_path[wanted])
     for folder in folders():
         for file in sorted(folder.glob("*" + SUFFIX)):
-            if _file_id(file) == wanted:
+            if file_id(file) == wanted:
                 return _load(file)
     raise ModelError(
         f"this stream needs the model {wanted.hex()}, which is in none of "
@@ -134,18 +168,16 @@ def load_by_id(wanted: bytes) -> Model:
 
 
 @lru_cache(maxsize=8)
-def _file_id(file: Path) -> bytes:
+def file_id(file: Path) -> bytes:
+    """First 8 bytes of a file's SHA-256."""
     return hashlib.sha256(file.read_bytes()).digest()[:8]
 
 
 @lru_cache(maxsize=2)
 def _load(file: Path) -> Model:
-    from safetensors import SafetensorError, safe_open
-
+    values, tensors = read_tensors(file)
     try:
-        with safe_open(file, framework="numpy") as opened:
-            config = ModelConfig.from_json(json.loads(opened.metadata()[_METADATA_KEY]))
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        config = ModelConfig.from_json(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{file} is not a pccodec model: {error}") from error
-    return Model(file.stem, _file_id(file), config, tensors)
+    return Model(file.stem, file_id(file), config, tensors)

@@ -1,0 +1,204 @@
+"""Hashing: what a descriptor does not see, the numpy network, the index and its search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pccodec import hashing
+from pccodec.errors import InputError, ModelError
+from pccodec.evaluation import hash_speed
+from pccodec.hashing.descriptor import ANGLES, descriptor, upright
+from pccodec.hashing.network import from_tensors, to_tensors
+from pccodec.hashing.search import distances, nearest
+from pccodec.model import store
+
+
+def _shape(seed: int, points: int = 3000) -> np.ndarray:
+    """Points on a few boxes that stand around, float64 (n, 3)."""
+    rng = np.random.default_rng(seed)
+    boxes, sizes = rng.normal(size=(6, 3)), rng.uniform(0.1, 1.0, (6, 3))
+    which, side = rng.integers(0, 6, points), rng.integers(0, 3, points)
+    local = rng.uniform(-1, 1, (points, 3))
+    local[np.arange(points), side] = rng.choice([-1, 1], points)
+    return boxes[which] + local * sizes[which]
+
+
+def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return points @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T
+
+
+def _far(code: int, other: int) -> int:
+    return (code ^ other).bit_count()
+
+
+def test_a_turn_about_the_vertical_turns_the_phases_alone() -> None:
+    points = _shape(0, 20_000)
+    spectrum = descriptor(points)
+    steps = 5
+    turned = descriptor(_turned(points, steps * 2 * np.pi / ANGLES))
+    expected = spectrum * np.exp(-2j * np.pi * steps / ANGLES * np.arange(len(spectrum)))[:, None]
+    error = np.linalg.norm(turned - expected) / np.linalg.norm(spectrum)
+    assert error < 0.1
+    assert np.linalg.norm(turned - spectrum) / np.linalg.norm(spectrum) > 0.3
+
+
+def test_place_and_size_do_not_matter() -> None:
+    points = _shape(1)
+    assert np.allclose(descriptor(points), descriptor(points * 37.5 + 1000.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.zeros((1, 3)),
+        np.full((5, 3), 7.0),
+        np.array([[0.0, 0, 0], [0, 0, 1]]),
+        np.eye(3) * 1e300,
+        np.eye(3, dtype=np.int64) * 2**52,
+    ],
+)
+def test_every_cloud_has_a_descriptor(points: np.ndarray) -> None:
+    assert np.isfinite(descriptor(points)).all()
+    assert 0 <= hashing.load().code(points) < 2**64
+
+
+def test_any_axis_may_point_up() -> None:
+    points = _shape(2)
+    # The same shape as files store it whose vertical is x or y.
+    lying = {"x": points[:, [2, 0, 1]], "y": points[:, [0, 2, 1]] * [1, 1, -1]}
+    for up, stored in lying.items():
+        assert np.array_equal(upright(stored, up), points)
+        assert hashing.load().code(stored, up) == hashing.load().code(points)
+
+
+def test_the_shipped_network_tells_shapes_and_forgives_noise_and_turns() -> None:
+    network = hashing.load()
+    rng = np.random.default_rng(0)
+    codes = [network.code(_shape(seed)) for seed in range(12)]
+    for seed, code in enumerate(codes):
+        points = _turned(_shape(seed), rng.uniform(0, 2 * np.pi)) * rng.uniform(0.1, 10)
+        points = rng.permutation(points)[:2000] + rng.normal(scale=0.02, size=(2000, 3)) * np.ptp(points) / 10
+        query = network.code(points)
+        assert min(range(12), key=lambda other: _far(query, codes[other])) == seed
+        assert _far(query, code) <= 16
+
+
+def test_the_file_of_a_network_gives_the_same_bits() -> None:
+    network = hashing.load()
+    again = from_tensors(to_tensors(network), network.id)
+    spectra = np.stack([descriptor(_shape(seed, 500)) for seed in range(4)])
+    assert (again.codes(spectra) == network.codes(spectra)).all()
+
+
+def test_other_models_do_not_hash(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a model for hashing"):
+        hashing.load(store.DEFAULT)
+    with pytest.raises(ModelError, match="no model"):
+        hashing.load("nothing")
+    tensors = to_tensors(hashing.load())
+    del tensors["layer1.bias"]
+    file = tmp_path / "cut.safetensors"
+    store.write_tensors(file, {"kind": "hash"}, tensors)
+    with pytest.raises(ModelError, match="damaged model for hashing"):
+        hashing.load(str(file))
+    with pytest.raises(ModelError, match="not a pccodec model"):
+        store.load(hashing.DEFAULT)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=60),
+    st.integers(0, 2**64 - 1),
+    st.integers(1, 64),
+    st.integers(1, 70),
+)
+def test_search_is_a_stable_sort_by_distance(codes: list[int], query: int, bits: int, top: int) -> None:
+    far = [_far(code >> (64 - bits), query >> (64 - bits)) for code in codes]
+    array = np.array(codes, dtype=np.uint64)
+    assert distances(array, query, bits).tolist() == far
+    places, found = nearest(array, query, top, bits)
+    expected = sorted(range(len(codes)), key=lambda place: far[place])[:top]
+    assert places.tolist() == expected
+    assert found.tolist() == [far[place] for place in expected]
+
+
+def test_search_goes_through_many_codes() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2**64, 100_000, dtype=np.uint64)
+    places, found = nearest(codes, int(codes[77_777]) ^ 0b101, 3)
+    assert places[0] == 77_777 and found[0] == 2
+    assert len(places) == 3
+
+
+def test_an_index_comes_back(tmp_path: Path) -> None:
+    names = ["a.ply", "sub/ü\n.ply", "\udcff.xyz"]
+    index = hashing.Index.of(names, [0, 2**64 - 1, 5], bytes(range(8)), "y")
+    index.save(tmp_path / "i")
+    again = hashing.Index.load(tmp_path / "i")
+    assert list(again.names) == names and again.model == bytes(range(8)) and again.up == "y"
+    assert (again.codes == index.codes).all()
+    assert [match.name for match in again.search(4, top=2)] == ["a.ply", "\udcff.xyz"]
+    with pytest.raises(InputError, match="zero characters"):
+        hashing.Index.of(["a\0"], [1], bytes(8)).save(tmp_path / "j")
+    assert not (tmp_path / "j").exists()
+
+
+def _without(key: str) -> Callable[[dict[str, np.ndarray]], object]:
+    return lambda parts: parts.pop(key)
+
+
+def _with(key: str, value: np.ndarray) -> Callable[[dict[str, np.ndarray]], object]:
+    return lambda parts: parts.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without("codes"), "not an index"),
+        (_with("format", np.array([9], dtype=np.uint8)), "format 9"),
+        (_with("codes", np.zeros(3, dtype=np.uint64)), "damaged"),
+        (_with("codes", np.zeros(2)), "damaged"),
+        (_with("names", np.zeros(1, dtype=np.uint8)), "damaged"),
+        (_with("up", np.array([3], dtype=np.uint8)), "damaged"),
+        (_with("model", np.zeros(4, dtype=np.uint8)), "damaged"),
+    ],
+)
+def test_files_that_are_no_index_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, np.ndarray]], object], message: str
+) -> None:
+    path = tmp_path / "index.npz"
+    hashing.Index.of(["a", "b"], [1, 2], bytes(8)).save(path)
+    with np.load(path) as file:
+        parts = dict(file)
+    change(parts)
+    np.savez(path, **parts)
+    with pytest.raises(InputError, match=message):
+        hashing.Index.load(path)
+
+
+def test_cut_and_foreign_files_are_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    hashing.Index.of(["a", "b"], [1, 2], bytes(8)).save(path)
+    data = path.read_bytes()
+    for junk in (b"", b"junk", data[: len(data) // 2], data[:100] + b"x" * 40 + data[140:]):
+        path.write_bytes(junk)
+        with pytest.raises(InputError, match="index"):
+            hashing.Index.load(path)
+    with pytest.raises(InputError, match="cannot read"):
+        hashing.Index.load(tmp_path / "missing")
+
+
+def test_speed_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "speed.json"
+    assert hash_speed.main(["--codes", "1000", "--points", "50", "--json", str(file)]) == 0
+    told = json.loads(file.read_text())
+    assert told["codes"] == 1000 and set(told["search_ms_by_bits"]) == {"8", "16", "32", "64"}
+    assert told["hash_ms_by_points"]["50"] > 0
