@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -131,7 +133,7 @@ def _optimizers() -> list[object]:
 @pytest.mark.parametrize(("kind", "options"), _optimizers())
 @pytest.mark.parametrize("first", [4, 1])
 def test_masked_features_keep_parameters_and_moments(
-    kind: type[torch.optim.Optimizer], options: dict[str, float], first: int
+    kind: type[torch.optim.Optimizer], options: dict[str, Any], first: int
 ) -> None:
     torch.manual_seed(0)
     makes, reads = nn.Linear(3, 4), nn.Linear(4, 2)
