@@ -145,7 +145,8 @@ def test_arms_train_the_prefixes_that_they_claim(cache: NodeCache) -> None:
     for m in range(4):
         assert prefixes(f"{SEPARATE}_{m}") == [[m]] * 20
     assert prefixes("matryoshka") == [[0, 1, 2, 3]] * 10
-    assert len(prefixes("matryoshka_long")) == 20
+    assert _arm("matryoshka_longer").steps(TINY) == _arm("plain").steps(TINY) == TINY.steps
+    assert _arm("longer").steps(TINY) == 4 * TINY.steps
     uniform, geometric = (np.ravel(prefixes(name)) for name in ("plain", "geometric"))
     assert set(uniform) == {0, 1, 2, 3} and geometric.mean() < uniform.mean()
     weights = _arm("geometric").distribution

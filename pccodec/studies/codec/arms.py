@@ -85,7 +85,7 @@ class Arm:
         distribution: weight of each prefix 0…K, (K+1,).
         summed: whether a step sums the loss over all prefixes instead of drawing one.
         rescale_rate: whether rescaling takes in the gradient of the ranks' rate.
-        equal_steps: a summed arm takes as many steps as the others, and so longer.
+        budgets: its time in budgets of a run.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Arm:
     distribution: tuple[float, ...]
     summed: bool = False
     rescale_rate: bool = True
-    equal_steps: bool = False
+    budgets: float = 1.0
 
     @property
     def prefixes(self) -> list[int]:
@@ -103,14 +103,22 @@ class Arm:
 
     def steps(self, config: TaskConfig) -> int:
         """Its number of steps."""
-        shorter = self.summed and not self.equal_steps
-        return max(1, round(config.steps / config.summed_cost)) if shorter else config.steps
+        cost = config.summed_cost if self.summed else 1.0
+        return max(1, round(config.steps * self.budgets / cost))
 
 
 def arm_names(ranks: int) -> list[str]:
     """All arms, in the order in which they are run."""
     separate = [f"{SEPARATE}_{m}" for m in range(ranks + 1)]
-    return [*MECHANICS, "geometric", "matryoshka", *separate, "distortion_only", "matryoshka_long"]
+    return [
+        *MECHANICS,
+        "geometric",
+        "matryoshka",
+        *separate,
+        "distortion_only",
+        "longer",
+        "matryoshka_longer",
+    ]
 
 
 def make_arm(name: str, config: TaskConfig, best: str) -> Arm:
@@ -140,4 +148,7 @@ def make_arm(name: str, config: TaskConfig, best: str) -> Arm:
         return replace(winner, distribution=(equal[0], *some[1:]))
     if name == "distortion_only":
         return replace(winner, rescale=True, rescale_rate=False)
-    return replace(winner, summed=True, equal_steps=name == "matryoshka_long")
+    if name == "longer":
+        # The time of all separate models together.
+        return replace(winner, budgets=ranks + 1.0)
+    return replace(winner, summed=True, budgets=config.summed_cost if name == "matryoshka_longer" else 1.0)

@@ -17,6 +17,7 @@ _STYLES = {
     "both": ("#0072B2", "s"),
     "geometric": ("#009E73", "^"),
     "matryoshka": ("#D55E00", "v"),
+    "longer": ("#E69F00", "P"),
     SEPARATE: ("#CC79A7", "D"),
 }
 _TITLES = {
@@ -26,8 +27,9 @@ _TITLES = {
     "both": "both",
     "geometric": "geometric prefixes",
     "matryoshka": "all prefixes summed",
-    "matryoshka_long": "all summed, equal steps",
     "distortion_only": "rescaling of distortion only",
+    "longer": "five times the budget",
+    "matryoshka_longer": "all summed, equal steps",
     SEPARATE: "separate models",
 }
 
