@@ -230,6 +230,14 @@ def test_costs_are_those_of_the_curves(tmp_path: Path) -> None:
             assert sign * summary["against_plain"][name][quality]["mean"] > 5
     assert summary["against_separate"]["both"]["bd_rate_d1"] == {"mean": 0.0, "sd": 0.0, "values": [0.0, 0.0]}
     assert summary["against_separate"]["plain"]["bd_rate_d1"]["mean"] > 10
+    assert summary["highest_d1"]["both"] == {"mean": 63.0, "sd": 0.0, "values": [63.0, 63.0]}
+    assert summary["prefixes"]["plain"][2] == {
+        "ranks": 2,
+        "bits": pytest.approx(2.0),
+        "estimated_bits": 0.0,
+        "child_bits": 2.0,
+        "d1_psnr": 62.0,
+    }
     # Mean over prefixes 0…3 of 4 - m bits left and 0.15 a bit of ranks.
     assert summary["loss"]["both"]["mean"] == pytest.approx(2.5 + 0.15 * 0.75, abs=1e-3)
 

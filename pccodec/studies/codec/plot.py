@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pccodec.studies.codec.arms import MECHANICS, SEPARATE
+from pccodec.studies.codec.arms import SEPARATE
 from pccodec.studies.codec.results import BASELINE, QUALITIES, Results
 
 _STYLES = {
@@ -60,8 +60,7 @@ def _draw_curves(axis: Axes, results: Results) -> None:
 
 def _draw_costs(axis: Axes, arms: dict[str, Any]) -> None:
     """A row an arm: its runs as dots, their mean as a stroke."""
-    order = [name for name in (*MECHANICS, *(set(_TITLES) - set(MECHANICS))) if name in arms]
-    order.sort(key=list(_TITLES).index, reverse=True)
+    order = [name for name in reversed(_TITLES) if name in arms]
     for row, name in enumerate(order):
         found = arms[name][QUALITIES[0].name]
         known = [value for value in found["values"] if value is not None]

@@ -164,11 +164,18 @@ class Results:
         """Mean and spread over the seeds of each arm: loss, and BD-rates in percent.
 
         ``against_plain`` compares each run with the mean curve of the baseline's runs, and
-        ``against_separate`` with that of the separate models: the cost of scalability.
+        ``against_separate`` with that of the separate models: the cost of scalability. BD-rates
+        say nothing of qualities that only one of two curves reaches; that is ``highest_d1``, the
+        best D1 PSNR of a run, and ``prefixes``, all means.
         """
         families = self.families()
         out: dict[str, Any] = {
-            "loss": {name: _spread([self.loss(p) for p in runs]) for name, runs in families.items()}
+            "loss": {name: _spread([self.loss(p) for p in runs]) for name, runs in families.items()},
+            "highest_d1": {
+                name: _spread([max(point.d1_psnr for point in points) for points in runs])
+                for name, runs in families.items()
+            },
+            "prefixes": {name: _mean_points(runs) for name, runs in families.items()},
         }
         for title, anchor in (("against_plain", BASELINE), ("against_separate", SEPARATE)):
             if anchor in families:
@@ -195,6 +202,15 @@ class Results:
 
     def _curve(self, points: Sequence[Point], quality: Quality) -> Curve:
         return codec_curve(self.rates(points), [quality.of(point) for point in points])
+
+
+def _mean_points(runs: Sequence[Sequence[Point]]) -> list[dict[str, float]]:
+    """Each prefix, the mean over the runs."""
+    means = []
+    for points in zip(*runs, strict=True):
+        values = np.mean([list(asdict(point).values()) for point in points], axis=0).round(_DECIMALS).tolist()
+        means.append(dict(zip(asdict(points[0]), [points[0].ranks, *values[1:]], strict=True)))
+    return means
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
