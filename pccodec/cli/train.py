@@ -45,6 +45,7 @@ def train_command(
     from pccodec.model import store
     from pccodec.training.config import TrainConfig
     from pccodec.training.loop import Trainer
+    from pccodec.training.shapes import block_caches
 
     if output is not None and output.suffix != store.SUFFIX:
         raise click.UsageError(f"a model file ends in {store.SUFFIX}")
@@ -55,7 +56,7 @@ def train_command(
         raise InputError(f"there is no {checkpoint} to resume from")
     settings = TrainConfig.load(config) if config else TrainConfig()
     known = store.load(geometry or store.DEFAULT)
-    blocks, held_out = _blocks(data, cache, settings.blocks, settings.seed, settings.threads)
+    blocks, held_out = block_caches(data, cache, settings.blocks, settings.seed, settings.threads)
     trainer = Trainer(settings, blocks, held_out, run, known.geometry)
     if resume:
         trainer.restore(checkpoint)
@@ -66,18 +67,6 @@ def train_command(
         counted = (blocks[index] for index in range(min(CALIBRATION_BLOCKS, len(blocks))))
         made = release(checkpoint, known.tensors, counted, output)
         logger.info("model %s written, id %s", output, made.hex())
-
-
-def _blocks(data: Path, cache: Path, count: int, seed: int, workers: int) -> tuple[Any, Any]:
-    """Training and held-out blocks, drawn now if the cache is empty."""
-    from pccodec.training.shapes import BlockCache, ShapeConfig, mesh_files, split_files
-
-    if not (cache / "train" / "offsets.npy").exists():
-        logger.info("drawing %d blocks from %s into %s", count, data, cache)
-        kept, held_out = split_files(mesh_files(data))
-        BlockCache.build(held_out, cache / "held_out", 64, seed, workers, ShapeConfig())
-        BlockCache.build(kept, cache / "train", count, seed, workers, ShapeConfig())
-    return BlockCache(cache / "train"), BlockCache(cache / "held_out")
 
 
 def _run(trainer: Any) -> None:

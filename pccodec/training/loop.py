@@ -18,7 +18,7 @@ from pccodec.io import atomic_write
 from pccodec.masklayer import MaskedOptimizer
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.occupancy import OccupancyNetwork
-from pccodec.training.autoencoder import Autoencoder
+from pccodec.training.autoencoder import Autoencoder, LevelAnalysis, LevelSynthesis
 from pccodec.training.batches import draw_batch
 from pccodec.training.config import TrainConfig
 from pccodec.training.objective import LatentRate, LossConfig, StateConfig, run_step
@@ -29,23 +29,24 @@ CHECKPOINT_SECONDS = 240.0
 LOG_STEPS = 50
 
 
-def _rank_parameters(model: Autoencoder, rate: LatentRate) -> dict[str, list[tuple[Tensor, int]]]:
-    """The parameters that belong to single ranks, and their axis of ranks, by level."""
-    pairs: dict[str, list[tuple[Tensor, int]]] = {}
-    for level in LATENT_LEVELS:
-        makes = model.analysis(level).latent
-        reads = model.synthesis(level).latent
-        assert makes.bias is not None
-        scale = rate.log_scale[str(level)]
-        sent = model.synthesis(level).sent
-        pairs[str(level)] = [
-            (makes.weight, 0),
-            (makes.bias, 0),
-            (reads.weight, 1),
-            (sent.weight, 1),
-            (scale, 0),
-        ]
-    return pairs
+def rank_parameters(
+    analysis: LevelAnalysis, synthesis: LevelSynthesis, scale: Tensor
+) -> list[tuple[Tensor, int]]:
+    """The parameters of a level that belong to single ranks, and their axis of ranks.
+
+    Args:
+        analysis, synthesis: the level's networks.
+        scale: of the rate model, (K,).
+    """
+    makes = analysis.latent
+    assert makes.bias is not None
+    return [
+        (makes.weight, 0),
+        (makes.bias, 0),
+        (synthesis.latent.weight, 1),
+        (synthesis.sent.weight, 1),
+        (scale, 0),
+    ]
 
 
 class Trainer:
@@ -83,7 +84,13 @@ class Trainer:
             {"params": list(self.rate.parameters()), "speed": 8.0},
         ]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.99))
-        self.masked = MaskedOptimizer(self.optimizer, _rank_parameters(self.model, self.rate))
+        by_level = {
+            str(level): rank_parameters(
+                self.model.analysis(level), self.model.synthesis(level), self.rate.log_scale[str(level)]
+            )
+            for level in LATENT_LEVELS
+        }
+        self.masked = MaskedOptimizer(self.optimizer, by_level)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.steps, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)

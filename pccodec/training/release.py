@@ -17,6 +17,20 @@ from pccodec.training.autoencoder import Autoencoder
 from pccodec.training.batches import make_batch
 
 
+def count_ranks(neighbors: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    """How often each symbol stands in each context of each rank, float64 (K, CONTEXTS, SYMBOLS).
+
+    Args:
+        neighbors: int32 (n, 27), the neighbour map.
+        symbols: int8 (n, K).
+    """
+    counts = np.zeros((symbols.shape[1], CONTEXTS, SYMBOLS))
+    for rank, count in enumerate(counts):
+        rows = contexts(neighbors, symbols[:, :rank])
+        np.add.at(count, (rows, symbols[:, rank].astype(np.int64) + LIMIT), 1)
+    return counts
+
+
 def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
     """Frequency tables of all ranks, counted on training blocks.
 
@@ -33,9 +47,7 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
         batch = make_batch([block])
         found = latent_ranks(model.analysis, model.synthesis, batch.tree, batch.maps, ranks)
         for level, symbols in found.items():
-            for rank in range(ranks[level]):
-                rows = contexts(batch.maps[level], symbols[:, :rank])
-                np.add.at(counts[level][rank], (rows, symbols[:, rank].astype(np.int64) + LIMIT), 1)
+            counts[level] += count_ranks(batch.maps[level], symbols)
     return {f"ranks.{level}": tables_from_counts(table) for level, table in counts.items()}
 
 

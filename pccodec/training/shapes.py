@@ -7,6 +7,7 @@ surfaces, thin and full sampling, uneven density, holes, any orientation.
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from pccodec.errors import InputError
 from pccodec.io import atomic_write
 from pccodec.voxels import morton
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BITS = 7
 """Blocks are cubes of 128 voxels: 16 nodes of stride 8 along each side."""
@@ -195,3 +198,26 @@ class BlockCache:
         with atomic_write(folder / "offsets.npy") as file:
             np.save(file, np.cumsum([0, *map(len, blocks)]))
         return cls(folder)
+
+
+def block_caches(
+    data: Path, folder: Path, count: int, seed: int, workers: int
+) -> tuple[BlockCache, BlockCache]:
+    """Training and held-out blocks kept in ``folder``, drawn now if it has none.
+
+    Args:
+        data: folder of meshes, read only if blocks must be drawn.
+        folder: takes ``train`` and ``held_out``.
+        count: training blocks to draw.
+        seed: of the drawing.
+        workers: processes that draw.
+
+    Raises:
+        InputError: blocks must be drawn and ``data`` holds fewer than two meshes.
+    """
+    if not (folder / "train" / "offsets.npy").exists():
+        logger.info("drawing %d blocks from %s into %s", count, data, folder)
+        kept, held_out = split_files(mesh_files(data))
+        BlockCache.build(held_out, folder / "held_out", 64, seed, workers, ShapeConfig())
+        BlockCache.build(kept, folder / "train", count, seed, workers, ShapeConfig())
+    return BlockCache(folder / "train"), BlockCache(folder / "held_out")

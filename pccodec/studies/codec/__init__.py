@@ -1,0 +1,1 @@
+"""MaskLayer in a reduced codec: ``python -m pccodec.studies.codec``."""
