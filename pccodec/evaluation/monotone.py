@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pccodec import container, io
+from pccodec import Decoder, container, io
 from pccodec.errors import PccodecError
 from pccodec.evaluation.curves import peak_of_cloud
 from pccodec.evaluation.embedded import Pccodec
@@ -71,10 +71,11 @@ def measure(name: str, points: np.ndarray, count: int, seed: int) -> dict[str, A
     def layer_of(size: int) -> str:
         return layout.names[int(np.searchsorted(layout.ends, size))]
 
-    quality = [
-        (size, psnr(reference.d1_mse(codec.decode(data, size)), reference.peak))
-        for size in draw_cuts(stream.header_size, len(data), count, seed)
-    ]
+    quality, decoder, fed = [], Decoder(), 0
+    for size in draw_cuts(stream.header_size, len(data), count, seed):
+        decoder.feed(data[fed:size])
+        fed = size
+        quality.append((size, psnr(reference.d1_mse(decoder.points()), reference.peak)))
     falls = find_falls(quality, layer_of)
     return {
         "cloud": name,

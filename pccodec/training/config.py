@@ -28,7 +28,9 @@ class TrainConfig:
         noise_steps: until this step latents are quantized by noise, then by rounding.
         rate_ramp: steps at which the rate weight starts to rise and reaches its full value.
         rate_start: the factor on the rate weight before the ramp.
-        masked_optimizer, rescale: MaskLayer's masked optimizer and gradient rescaling.
+        masked_optimizer, rescale: MaskLayer's masked optimizer and gradient rescaling. Neither
+            helped in the studies (docs/masklayer.md), so that new runs do without; models up
+            to dense3 were trained with both.
         ema: decay of the averaged weights that are released.
         threads: CPU threads.
     """
@@ -45,8 +47,8 @@ class TrainConfig:
     noise_steps: int = 800
     rate_ramp: tuple[int, int] = (300, 3000)
     rate_start: float = 0.05
-    masked_optimizer: bool = True
-    rescale: bool = True
+    masked_optimizer: bool = False
+    rescale: bool = False
     ema: float = 0.998
     threads: int = 1
 
