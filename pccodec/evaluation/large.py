@@ -40,7 +40,9 @@ _PREFIX = 0.01
 class CountingSource(FileSource):
     """A file of which the bytes are counted that are read."""
 
-    read_bytes = 0
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path, self.read_bytes = path, 0
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from ``start`` up to ``stop``, fewer where the file ends before."""
@@ -91,6 +93,20 @@ def write_scan(target: Path, points: int, seed: int) -> None:
             writer.write(chunk)
 
 
+def read_region(
+    source: CountingSource, corner: np.ndarray, other: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> dict[str, float]:
+    """What one takes, in parts of the whole, of a box from ``corner`` to ``other`` seen from above."""
+    box = Box((corner[0], corner[1], low[2]), (other[0], other[1], high[2]))
+    source.read_bytes = 0
+    inside = sum(map(len, decode_parts(source, box=box)))
+    return {
+        "area": round(float(np.prod((other - corner)[:2] / (high - low)[:2])), 4),
+        "points": round(inside / container.parse_source(FileSource(source.path)).header.counts[0], 4),
+        "bytes": round(source.read_bytes / source.size, 4),
+    }
+
+
 def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
     """All figures of an aerial scan of so many points."""
     small, large = folder / "small.laz", folder / "large.laz"
@@ -104,11 +120,19 @@ def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
     low, high = survey.low, survey.high
     prefix = PrefixSource(source, int(_PREFIX * source.size))
     covered = coverage(io.open_chunks(large), decode_parts(prefix), low, high)
+    header = container.parse_source(source).header
+    assert header.tiles is not None
     edge = (high - low) * np.sqrt(_AREA) / 2
-    corner, other = (low + high) / 2 - edge, (low + high) / 2 + edge
-    box = Box((corner[0], corner[1], low[2]), (other[0], other[1], high[2]))
-    source.read_bytes = 0
-    inside = sum(map(len, decode_parts(source, box=box)))
+    centre = (low + high) / 2
+    regions = {"centre": (centre - edge, centre + edge)}
+    # The same about a corner that tiles share, in whole tiles.
+    tile = header.scale * (1 << header.tiles.tile)
+    origin = np.array(header.origin)
+    count = np.maximum(1, np.rint(2 * edge / tile))
+    first = origin + np.floor((centre - origin) / tile) * tile
+    # Readers take one voxel more on each side, for rounding.
+    regions["whole_tiles"] = first + 2 * header.scale, first + count * tile - 3 * header.scale
+    found = {name: read_region(source, one, other, low, high) for name, (one, other) in regions.items()}
     a_point = {
         what: (rows["jobs_1"][what]["cpu_seconds"] / points) / (rows["small"][what]["cpu_seconds"] / SMALL)
         for what in ("encode", "decode")
@@ -117,7 +141,6 @@ def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
         what: rows["jobs_1"][what]["seconds"] / rows["jobs_2"][what]["seconds"]
         for what in ("encode", "decode")
     }
-    header = container.parse_source(source).header
     return {
         "points": points,
         "seed": seed,
@@ -127,11 +150,7 @@ def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
         "cpu_a_point_of_small": {what: round(value, 3) for what, value in a_point.items()},
         "speedup_of_two": {what: round(value, 3) for what, value in speedup.items()},
         "prefix": {"share": _PREFIX, "cells_covered": round(covered, 4)},
-        "region": {
-            "area": _AREA,
-            "points": inside,
-            "bytes_share": round(source.read_bytes / source.size, 4),
-        },
+        "regions": found,
     }
 
 
