@@ -90,6 +90,7 @@ class _Group(click.ParamType):
 @click.option("--voxel-size", type=float, help="Edge of a voxel, in units of the input.")
 @click.option("--bits", type=int, help="Bits an axis, instead of a voxel size.")
 @click.option("--model", help="Name of a model, or path of its .safetensors file.")
+@click.option("--effort", type=click.IntRange(1, 3), default=2, show_default=True, help="As of encode.")
 def eval_command(
     clouds: tuple[Path, ...],
     tables: tuple[Path, ...],
@@ -104,6 +105,7 @@ def eval_command(
     voxel_size: float | None,
     bits: int | None,
     model: str | None,
+    effort: int,
 ) -> None:
     """Encode each cloud ONCE, decode its stream at many cuts, and measure D1 and D2 PSNR.
 
@@ -118,7 +120,7 @@ def eval_command(
 
     paths = cloud_files(clouds)
     anchors = read_anchors(tables)
-    codec = Pccodec(voxel_size=voxel_size, bits=bits, model=model)
+    codec = Pccodec(voxel_size=voxel_size, bits=bits, model=model, effort=effort)
     with workers(jobs, scheduler) as team:
         curves = _measure(paths, codec, cuts, team)
     comparisons = [result for curve in curves for result in compare(curve, anchors)]
@@ -127,6 +129,7 @@ def eval_command(
         [("anchors", table.name) for table in tables]
         + [("group", f"{name}={','.join(patterns)}") for name, patterns in groups]
         + [("cuts", cuts), ("voxel-size", voxel_size), ("bits", bits), ("model", model and Path(model).name)]
+        + [("effort", None if effort == Pccodec.effort else effort)]
     )
     if json_path:
         _write_text(json_path, to_json(curves, comparisons, means, __version__, command))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec import codec
+from pccodec.codec.effort import DEFAULT_EFFORT
 from pccodec.container import parse
 from pccodec.evaluation.curves import Layout
 
@@ -19,15 +20,19 @@ class Pccodec:
         voxel_size: edge of a voxel in units of the input, None for the codec's choice.
         bits: bits an axis, instead of a voxel size.
         model: name or path of a model, None for the shipped one.
+        effort: 1…3, how much the encoder tries.
     """
 
     voxel_size: float | None = None
     bits: int | None = None
     model: str | None = None
+    effort: int = DEFAULT_EFFORT
 
     def encode(self, points: np.ndarray) -> bytes:
         """One stream that holds every quality of points (n, 3)."""
-        return codec.encode(points, voxel_size=self.voxel_size, bits=self.bits, model=self.model)
+        return codec.encode(
+            points, voxel_size=self.voxel_size, bits=self.bits, model=self.model, effort=self.effort
+        )
 
     def decode(self, data: bytes, max_bytes: int) -> np.ndarray:
         """Points (m, 3) decoded from the first ``max_bytes`` of a stream, as if no more had arrived."""
