@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pccodec.errors import InputError, PccodecError
+from pccodec.errors import InputError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.scene import Scene
 from pccodec.io import CloudSpec, open_writer
 
@@ -127,7 +128,8 @@ def _fly(
     return rounded
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Write a cloud, in the format of the file's suffix."""
     parser = argparse.ArgumentParser(prog="python -m pccodec.evaluation.aerial", description=main.__doc__)
     parser.add_argument("--points", type=int, required=True)
@@ -135,17 +137,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--density", type=float, default=AerialConfig.density, help="points per square metre")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
-    try:
-        if options.points < 1 or options.seed < 0 or not 0 < options.density < math.inf:
-            raise InputError("there must be points, a density above 0, and a seed that is not negative")
-        config = AerialConfig(options.points, options.seed, options.density)
-        with open_writer(options.output, config.spec()) as writer:
-            for chunk in scan(config):
-                writer.write(chunk)
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    if options.points < 1 or options.seed < 0 or not 0 < options.density < math.inf:
+        raise InputError("there must be points, a density above 0, and a seed that is not negative")
+    config = AerialConfig(options.points, options.seed, options.density)
+    with open_writer(options.output, config.spec()) as writer:
+        for chunk in scan(config):
+            writer.write(chunk)
 
 
 if __name__ == "__main__":

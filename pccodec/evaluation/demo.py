@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pccodec import codec, container, io
 from pccodec.errors import PccodecError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.metrics import Reference, table_psnr
 
 SAMPLE = Path(__file__).parents[2] / "data" / "human_vox9.ply"
@@ -22,19 +23,15 @@ FRACTIONS = (0.001, 0.005, 0.02, 0.1, 0.5)
 """Parts of the stream at which it is also cut, wherever in a layer that may be."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Encode a cloud once, decode prefixes of the stream, and show what each is worth."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("cloud", nargs="?", type=Path, default=SAMPLE)
     parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="folder for the results")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        run(options.cloud, options.output, console)
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    run(options.cloud, options.output, console)
 
 
 def run(cloud: Path, output: Path, console: Console) -> None:

@@ -40,7 +40,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pccodec import __version__, codec, container, io
-from pccodec.errors import PccodecError
+from pccodec.evaluation.command import command
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.voxels.grid import voxelize
@@ -334,6 +334,7 @@ def _print(outcomes: Sequence[Outcome], streams: Sequence[dict[str, Any]], conso
         )
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Decode clouds under many settings and compare the sums; exit code 1 after any difference."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -343,11 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     if len({cloud.stem for cloud in options.clouds}) < len(options.clouds):
         parser.error("two clouds have the same name")
-    try:
-        clouds = {cloud.stem: io.read(cloud).points for cloud in options.clouds}
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
+    clouds = {cloud.stem: io.read(cloud).points for cloud in options.clouds}
     settings = all_settings()
     with Progress(console=Console(stderr=True)) as progress:
         step = progress.add_task("settings", total=2 * len(settings))

@@ -28,6 +28,7 @@ from rich.progress import Progress
 
 from pccodec import __version__, codec, container
 from pccodec.errors import PccodecError, StreamError
+from pccodec.evaluation.command import command
 
 MEMORY_LIMIT = 1 << 30
 """Bytes that decoding may add to the process's address space."""
@@ -254,6 +255,7 @@ def _raise_timeout(signum: int, frame: FrameType | None) -> None:
     raise TimeoutError(f"no result after {TIME_LIMIT:.0f} CPU seconds")
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Fuzz the decoder and print a report as JSON; exit code 1 after any finding."""
     parser = argparse.ArgumentParser(description=main.__doc__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.table import Table
 from safetensors.numpy import load_file
 
 from pccodec.entropy.geometry import LevelContext, decode_level, encode_level
+from pccodec.evaluation.command import command
 from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.sparse import neighbors as maps
 from pccodec.voxels import morton
@@ -106,6 +108,7 @@ def report(results: dict[str, dict[str, Any]], console: Console) -> None:
             console.print(f"mean of {len(found)} {group}: {np.mean(found):+.2f} %")
 
 
+@command
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(
@@ -136,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

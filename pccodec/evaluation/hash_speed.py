@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pccodec import hashing
-from pccodec.errors import PccodecError
+from pccodec.evaluation.command import command
 from pccodec.hashing.search import nearest
 from pccodec.io import atomic_write
 
@@ -44,23 +44,19 @@ def measure(codes: int = CODES, points: tuple[int, ...] = POINTS) -> dict[str, o
     return {"codes": codes, "search_ms_by_bits": search, "hash_ms_by_points": hashes}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and write as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--codes", type=int, default=CODES)
     parser.add_argument("--points", type=int, nargs="+", default=POINTS)
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args(arguments)
-    try:
-        text = json.dumps(measure(options.codes, tuple(options.points)), indent=1) + "\n"
-        print(text, end="")
-        if options.json:
-            with atomic_write(options.json) as file:
-                file.write(text.encode())
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    text = json.dumps(measure(options.codes, tuple(options.points)), indent=1) + "\n"
+    print(text, end="")
+    if options.json:
+        with atomic_write(options.json) as file:
+            file.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from time import process_time
 from typing import Any
 
 from pccodec import codec, container, io
-from pccodec.errors import PccodecError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.report import source_commit
 
 
@@ -53,7 +53,8 @@ def measure(data: bytes, pieces: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Print the ratio and write all times as JSON."""
     parser = argparse.ArgumentParser(description="The cost of decoding in pieces.")
     parser.add_argument("--cloud", type=Path, required=True)
@@ -61,15 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
-    try:
-        data = codec.encode(io.read(options.cloud).points)
-        found = {"cloud": options.cloud.stem, **measure(data, options.pieces, options.repeats)}
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
+    data = codec.encode(io.read(options.cloud).points)
+    found = {"cloud": options.cloud.stem, **measure(data, options.pieces, options.repeats)}
     print(f"{found['cloud']}: {options.pieces} pieces cost {found['ratio']} times one decoding")
     options.json.write_text(json.dumps({"commit": source_commit(), **found}, indent=1) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

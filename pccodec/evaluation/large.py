@@ -21,8 +21,8 @@ import numpy as np
 
 from pccodec import container, io
 from pccodec.codec import Box, decode_parts
-from pccodec.errors import PccodecError
 from pccodec.evaluation.aerial import AerialConfig, scan
+from pccodec.evaluation.command import command
 from pccodec.evaluation.report import source_commit
 from pccodec.evaluation.resources import measure_command
 from pccodec.source import FileSource, PrefixSource
@@ -154,21 +154,17 @@ def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Measure and write JSON."""
     parser = argparse.ArgumentParser(description="Time, memory and byte ranges of a large cloud.")
     parser.add_argument("--points", type=int, default=20_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure(options.points, options.seed, Path(folder))
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(options.points, options.seed, Path(folder))
     options.json.write_text(json.dumps({"commit": source_commit(), **found}, indent=1) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pccodec import Decoder, container, io
-from pccodec.errors import PccodecError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.curves import peak_of_cloud
 from pccodec.evaluation.embedded import Pccodec
 from pccodec.evaluation.metrics import Reference, psnr, table_psnr
@@ -88,7 +88,8 @@ def measure(name: str, points: np.ndarray, count: int, seed: int) -> dict[str, A
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Measure the clouds one after another; the file is written anew after each."""
     parser = argparse.ArgumentParser(description="Whether quality rises with the bytes.")
     parser.add_argument("clouds", nargs="+", type=Path)
@@ -97,18 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
-    try:
-        for cloud in options.clouds:
-            row = measure(cloud.stem, io.read(cloud).points, options.cuts, options.seed)
-            rows.append(row)
-            counted = ", ".join(f"{row[f'falls_over_{limit}']} over {limit} dB" for limit in LIMITS)
-            print(f"{cloud.stem:20} {len(row['cuts'])} cuts, falls: {counted}, most {row['largest_fall']} dB")
-            found = {"commit": source_commit(), "seed": options.seed, "clouds": rows}
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    for cloud in options.clouds:
+        row = measure(cloud.stem, io.read(cloud).points, options.cuts, options.seed)
+        rows.append(row)
+        counted = ", ".join(f"{row[f'falls_over_{limit}']} over {limit} dB" for limit in LIMITS)
+        print(f"{cloud.stem:20} {len(row['cuts'])} cuts, falls: {counted}, most {row['largest_fall']} dB")
+        found = {"commit": source_commit(), "seed": options.seed, "clouds": rows}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

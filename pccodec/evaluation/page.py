@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from pccodec.errors import InputError, PccodecError
+from pccodec.errors import InputError
 from pccodec.evaluation.anchors import AnchorPoint, Anchors, read_anchors
 from pccodec.evaluation.bdrate import codec_curve
+from pccodec.evaluation.command import command
 from pccodec.evaluation.curves import RdCurve
 from pccodec.evaluation.plot import Metric, display_name, plot_curves
 from pccodec.evaluation.report import Comparison, Report, from_json
@@ -32,7 +33,8 @@ PLOTS: tuple[Metric, ...] = ("d1", "d2")
 _NOTHING = "–"
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Write the page and its plots from committed measurements."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     results = DOCS / "results"
@@ -45,17 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         "-o", "--output", type=Path, default=DOCS / "results.md", help="plots stand beside it"
     )
     options = parser.parse_args(arguments)
-    try:
-        write_page(
-            from_json(_read(options.json)),
-            read_anchors(options.anchors or sorted((results / "anchors").glob("*.csv"))),
-            json.loads(_read(options.resources)) if options.resources.exists() else None,
-            options.output,
-        )
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    write_page(
+        from_json(_read(options.json)),
+        read_anchors(options.anchors or sorted((results / "anchors").glob("*.csv"))),
+        json.loads(_read(options.resources)) if options.resources.exists() else None,
+        options.output,
+    )
 
 
 def write_page(report: Report, anchors: Anchors, resources: dict[str, Any] | None, output: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from pccodec import codec, container, io
 from pccodec.evaluation.bdrate import anchor_curve, bd_rate, codec_curve
+from pccodec.evaluation.command import command
 from pccodec.evaluation.metrics import Reference, table_psnr
 from pccodec.evaluation.summary import clouds_parser, summarize
 
@@ -40,7 +41,8 @@ def measure(
     return rows
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Print the BD-rates of all clouds and settings, and write them with their cuts as JSON."""
     parser = clouds_parser("What the latent ranks are worth.")
     parser.add_argument("--settings", nargs="+", default=["1,0,0", "4,2,1"], help="Ranks at strides 8, 4, 2.")
@@ -61,7 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{cloud.stem:20} {setting:8} {rate:8.2f} %", flush=True)
             found.append({"cloud": cloud.stem, "ranks": setting, "bd_rate_d1": round(rate, 2), "cuts": rows})
     summarize(found, "bd_rate_d1", options.json, by="ranks")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 from pccodec import container
-from pccodec.errors import InputError, PccodecError
+from pccodec.errors import InputError
+from pccodec.evaluation.command import command
 
 _THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
@@ -62,22 +63,18 @@ def measure_cloud(cloud: Path) -> dict[str, object]:
         }
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Measure the clouds one after another and write JSON."""
     parser = argparse.ArgumentParser(description="CPU time and memory of encoding and decoding.")
     parser.add_argument("clouds", nargs="+", type=Path)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
-    try:
-        rows = [measure_cloud(cloud) for cloud in options.clouds]
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
+    rows = [measure_cloud(cloud) for cloud in options.clouds]
     # Loaded last, since its libraries would count as memory of the commands.
     from pccodec.evaluation.report import source_commit
 
     options.json.write_text(json.dumps({"commit": source_commit(), "clouds": rows}, indent=1) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pccodec import io as files
 from pccodec.codec.tile_encoder import encode_tiles
 from pccodec.container import Stream
 from pccodec.evaluation.bdrate import bd_rate, codec_curve
+from pccodec.evaluation.command import command
 from pccodec.evaluation.metrics import peak_of_depth, psnr
 from pccodec.voxels import morton
 from pccodec.voxels.grid import voxelize
@@ -149,7 +150,8 @@ def _bd(ends: dict[str, list[LayerEnd]], chosen: range | list[int], points: int)
     return bd_rate(*curves)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cloud", required=True, help="file of a cloud")
@@ -162,7 +164,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pccodec.errors import DependencyError, PccodecError
+from pccodec.errors import DependencyError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.retrieval import average_precision, hamming, precision_at
 from pccodec.masklayer import MaskedOptimizer
 from pccodec.studies.arms import (
@@ -144,7 +145,8 @@ def run(arm: Arm, seed: int, setting: Setting) -> Iterator[dict[str, Any]]:
         }
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Train all arms with all seeds and write what they reach."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
@@ -154,17 +156,12 @@ def main(arguments: list[str] | None = None) -> int:
     setting = Setting(steps=options.steps)
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    try:
-        # Adam divides a constant factor of a gradient out again; SGD shows what rescaling does alone.
-        for arm in (*arms(), *arms(("uniform",), "sgd")):
-            for seed in options.seeds:
-                rows += run(arm, seed, setting)
-            print(f"{arm.name:32} {arm.optimizer:5}", means(rows, arm, "map"), flush=True)
-        write_results(options.json, "digits", asdict(setting), rows)
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    # Adam divides a constant factor of a gradient out again; SGD shows what rescaling does alone.
+    for arm in (*arms(), *arms(("uniform",), "sgd")):
+        for seed in options.seeds:
+            rows += run(arm, seed, setting)
+        print(f"{arm.name:32} {arm.optimizer:5}", means(rows, arm, "map"), flush=True)
+    write_results(options.json, "digits", asdict(setting), rows)
 
 
 if __name__ == "__main__":

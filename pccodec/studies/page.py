@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pccodec.errors import InputError, PccodecError
+from pccodec.errors import InputError
+from pccodec.evaluation.command import command
 from pccodec.io import atomic_write
 from pccodec.studies.arms import LENGTHS, RESULTS
 from pccodec.studies.plot import plot_costs
@@ -170,32 +171,28 @@ def _read(file: Path) -> Any:
         raise InputError(f"{file} is not a file of results: {error}") from error
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Write the tables of the page and draw its plots."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of masklayer_*.json")
     parser.add_argument("--model", type=Path, default=MODEL_CARD, help="JSON file of the hashing model")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to bring up to date; plots beside it")
     options = parser.parse_args(arguments)
-    try:
-        if not options.page.is_file():
-            raise InputError(f"there is no page {options.page} to bring up to date")
-        text = fill(options.page.read_text(), tables(options.results, options.model))
-        with atomic_write(options.page) as file:
-            file.write(text.encode())
-        for study in ("digits", "shapes"):
-            results = _read(options.results / f"masklayer_{study}.json")
-            if results is not None:
-                costs = summary([row for row in results["rows"] if row["optimizer"] == "adam"], "map")
-                plot_costs(
-                    {arm: values for (_, arm), values in costs.items()},
-                    options.page.with_name(f"masklayer_{study}.png"),
-                    f"mAP on {study}, points",
-                )
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    if not options.page.is_file():
+        raise InputError(f"there is no page {options.page} to bring up to date")
+    text = fill(options.page.read_text(), tables(options.results, options.model))
+    with atomic_write(options.page) as file:
+        file.write(text.encode())
+    for study in ("digits", "shapes"):
+        results = _read(options.results / f"masklayer_{study}.json")
+        if results is not None:
+            costs = summary([row for row in results["rows"] if row["optimizer"] == "adam"], "map")
+            plot_costs(
+                {arm: values for (_, arm), values in costs.items()},
+                options.page.with_name(f"masklayer_{study}.png"),
+                f"mAP on {study}, points",
+            )
 
 
 if __name__ == "__main__":

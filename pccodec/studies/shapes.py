@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pccodec.errors import InputError, PccodecError
+from pccodec.errors import InputError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.retrieval import average_precision, hamming, precision_at
 from pccodec.hashing.network import HashNetwork
 from pccodec.masklayer import MaskedOptimizer
@@ -104,7 +105,8 @@ def run(arm: Arm, seed: int, task: Task, config: HashTraining) -> Iterator[dict[
         yield {**row, **measure(network, bits, task), "cpu_s": round(seconds, 2)}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Train all arms with all seeds and write what they reach."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of meshes (*.npz)")
@@ -118,18 +120,13 @@ def main(arguments: list[str] | None = None) -> int:
     setting = Setting(training=replace(Setting().training, steps=options.steps))
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    try:
-        task = Task.of(load_shapes(options.cache, options.data, options.captures), setting)
-        for arm in arms(options.samplings):
-            for seed in options.seeds:
-                rows += run(arm, seed, task, setting.training)
-            print(f"{arm.name:32}", means(rows, arm, "map"), flush=True)
-        values = {**asdict(setting), "meshes": len(task.shapes.names)}
-        write_results(options.json, "shapes", values, rows)
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    task = Task.of(load_shapes(options.cache, options.data, options.captures), setting)
+    for arm in arms(options.samplings):
+        for seed in options.seeds:
+            rows += run(arm, seed, task, setting.training)
+        print(f"{arm.name:32}", means(rows, arm, "map"), flush=True)
+    values = {**asdict(setting), "meshes": len(task.shapes.names)}
+    write_results(options.json, "shapes", values, rows)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m pccodec.training.geometry --data DIR --out FILE --minutes M
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from pccodec.entropy.geometry import LevelContext, second_group
+from pccodec.evaluation.command import command
 from pccodec.model import store
 from pccodec.model.occupancy import PASSES, OccupancyNetwork
 from pccodec.model.rank_inputs import RANKS_MAX
@@ -242,6 +244,7 @@ def save_tensors(twin: GeometryTwin, out: Path) -> None:
     save_file(tensors, out)
 
 
+@command
 def main() -> None:
     """Command line of the training."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -273,4 +276,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

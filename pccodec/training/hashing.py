@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pccodec.errors import InputError, PccodecError
+from pccodec.errors import InputError
+from pccodec.evaluation.command import command
 from pccodec.evaluation.retrieval import hamming, precision_at
 from pccodec.hashing.network import KIND, HashNetwork, to_tensors
 from pccodec.hashing.search import BITS
@@ -183,7 +184,8 @@ def evaluate(network: HashNetwork, shapes: ShapeDescriptors, unseen: np.ndarray)
     return rows
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Train a hashing network, write its model file, and a JSON file of what it reaches beside it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of meshes (*.npz)")
@@ -195,12 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    try:
-        _run(options, HashTraining(seed=options.seed, steps=options.steps))
-    except PccodecError as error:
-        print(f"pccodec: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    _run(options, HashTraining(seed=options.seed, steps=options.steps))
 
 
 def load_shapes(cache: Path, data: Path, captures: int) -> ShapeDescriptors:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pccodec import codec, container, io
 from pccodec.evaluation.bdrate import anchor_curve, bd_rate, codec_curve
+from pccodec.evaluation.command import command
 from pccodec.evaluation.metrics import Reference, table_psnr
 from pccodec.evaluation.summary import clouds_parser, summarize
 from pccodec.model import store
@@ -89,7 +90,8 @@ def measure(file: Path, floats: FloatSynthesis) -> dict[str, Any]:
     return {"cloud": file.stem, "bd_rate_d1": round(rate, 3), "bytes": sizes, **quality}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Print and write the loss on each cloud and its mean."""
     parser = clouds_parser("BD-rate lost through integers.")
     parser.add_argument("--checkpoint", type=Path, required=True)
@@ -100,7 +102,6 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append(measure(cloud, floats))
         print(f"{rows[-1]['cloud']:20} {rows[-1]['bd_rate_d1']:8} %", flush=True)
     summarize(rows, "bd_rate_d1", options.json)
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m pccodec.training.rank_cache --model FILE --cache FILES
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from pccodec.codec.centers import is_sparse
+from pccodec.evaluation.command import command
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.latents import latent_ranks
@@ -78,6 +80,7 @@ class RankCache:
         return cls(file)
 
 
+@command
 def main() -> None:
     """Command line: computes the ranks ahead of the training."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,6 +17,7 @@ import numpy as np
 
 from pccodec import codec, container, io
 from pccodec.entropy.contexts import SIZES, LocalContexts
+from pccodec.evaluation.command import command
 from pccodec.evaluation.summary import clouds_parser, summarize
 from pccodec.model.occupancy import PASSES
 from pccodec.training.levels import CloudCache, Level, levels_of, octree_of
@@ -64,7 +65,8 @@ class Tables:
         return total
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Print and write the bytes of both base layers on each cloud."""
     parser = clouds_parser("Base layers of the learned coder and of static tables.")
     parser.add_argument("--cache", type=Path, nargs="+", required=True, help="simulated clouds to count on")
@@ -88,7 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"{file.stem:20} {static:8.0f} {learned:8} {saved:6.1f} %", flush=True)
     summarize(rows, "percent", options.json)
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from pccodec.errors import PccodecError
+from pccodec.evaluation.command import command
 from pccodec.model import store
 from pccodec.studies.codec.arms import MECHANICS, TaskConfig, arm_names, make_arm
 from pccodec.studies.codec.blocks import NodeCache
@@ -76,7 +76,8 @@ def study(
             print(f"{name:16} seed {seed}  {run.seconds:5.1f} s  {curve}", flush=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Run the study."""
     config = TaskConfig()
     parser = argparse.ArgumentParser(
@@ -92,28 +93,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     begin = time.monotonic()
-    try:
-        for name in options.arms:
-            make_arm(name, config, MECHANICS[0])
-        training, held_out = node_caches(options.data, options.cache, config)
-        evaluator = Evaluator(training, held_out)
-        base_bits = held_out.base_bits / len(evaluator.nodes)
-        results = Results(options.json, config, base_bits, f"{_COMMAND} --seeds {options.seeds}")
-        study(
-            results,
-            options.arms,
-            options.seeds,
-            training,
-            evaluator,
-            lambda: time.monotonic() - begin < 60 * options.minutes,
-        )
-        results.write()
-        if options.plot:
-            plot(results, options.plot)
-    except PccodecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    for name in options.arms:
+        make_arm(name, config, MECHANICS[0])
+    training, held_out = node_caches(options.data, options.cache, config)
+    evaluator = Evaluator(training, held_out)
+    base_bits = held_out.base_bits / len(evaluator.nodes)
+    results = Results(options.json, config, base_bits, f"{_COMMAND} --seeds {options.seeds}")
+    study(
+        results,
+        options.arms,
+        options.seeds,
+        training,
+        evaluator,
+        lambda: time.monotonic() - begin < 60 * options.minutes,
+    )
+    results.write()
+    if options.plot:
+        plot(results, options.plot)
 
 
 if __name__ == "__main__":
