@@ -110,17 +110,17 @@ def encode_command(
         raise click.UsageError("give only one of --layers, --target-bytes, --target-bpp and --target-psnr")
     if target_psnr is not None and math.isnan(target_psnr):
         raise click.UsageError("nan dB is no quality")
+    # Late, so that help and wrong options need not wait for the codec.
+    from pccodec.codec.config import EncodeConfig
+
     options = EncodeOptions(
+        config=EncodeConfig(
+            voxel_size=voxel_size, bits=bits, model=model, ranks=ranks, tile_points=tile_points, effort=effort
+        ),
         layers=layers,
         target_bytes=target_bytes,
         target_bpp=target_bpp,
         target_psnr=target_psnr,
-        voxel_size=voxel_size,
-        bits=bits,
-        model=model,
-        ranks=ranks,
-        effort=effort,
-        tile_points=tile_points,
         format=format_,
     )
     if Path(source).is_dir():

@@ -19,6 +19,7 @@ from pccodec.source import FileSource, Source
 from pccodec.work import Serial
 
 if TYPE_CHECKING:
+    from pccodec.codec.config import EncodeConfig
     from pccodec.io import ChunkedCloud
     from pccodec.work import Workers
 
@@ -27,18 +28,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """The options of the command but for its files, by their names there."""
+    """The options of the command but for its files, by their names there.
 
+    Attributes:
+        config: those of the encoder.
+    """
+
+    config: EncodeConfig
     layers: int | None = None
     target_bytes: int | None = None
     target_bpp: float | None = None
     target_psnr: float | None = None
-    voxel_size: float | None = None
-    bits: int | None = None
-    model: str | None = None
-    ranks: tuple[int, int, int] | None = None
-    effort: int = 2
-    tile_points: int = 1 << 20
     format: str | None = None
 
 
@@ -72,18 +72,7 @@ def encoded_cloud(source: str, options: EncodeOptions, team: Workers) -> Iterato
         cloud = io.open_chunks(source, options.format)
         file = Path(folder, "stream")
         with _writing(folder), file.open("wb") as out:
-            encode_chunks(
-                cloud,
-                out,
-                Path(folder),
-                team,
-                voxel_size=options.voxel_size,
-                bits=options.bits,
-                model=options.model,
-                ranks=options.ranks,
-                effort=options.effort,
-                tile_points=options.tile_points,
-            )
+            encode_chunks(cloud, out, Path(folder), team, options.config)
         stream = FileSource(file)
         parsed, reached = container.parse_source(stream), ""
         points, size = cloud.survey.points, parsed.size

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.incremental import Progress
+from pccodec.codec.incremental import LayerProgress
+from pccodec.codec.progress import Progress
 from pccodec.codec.tile_progress import TileProgress
 from pccodec.container import Header, LayerSpec
 from pccodec.errors import CutHeaderError
@@ -66,7 +67,7 @@ class Decoder:
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
         self._data = bytearray()
-        self._progress: Progress | TileProgress | None = None
+        self._progress: Progress | None = None
 
     @property
     def header(self) -> Header | None:
@@ -102,7 +103,7 @@ class Decoder:
                 if len(self._data) < container.MAX_HEADER:
                     return
                 raise
-            progress = TileProgress if stream.header.tiles else Progress
+            progress = TileProgress if stream.header.tiles else LayerProgress
             self._progress = progress(stream, self._strict)
         self._progress.advance(self._data)
 

@@ -39,7 +39,6 @@ EFFORTS = {
     2: Effort(ranks=True, tried_nodes=SMALL, surplus=False),
     3: Effort(ranks=True, tried_nodes=1 << 62, surplus=True),
 }
-DEFAULT_EFFORT = 2
 
 
 def effort_of(level: int) -> Effort:

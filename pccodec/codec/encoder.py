@@ -9,19 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pccodec import container
-from pccodec.codec.checks import geometry_check
-from pccodec.codec.effort import DEFAULT_EFFORT, choose_milestones, choose_surplus, effort_of
-from pccodec.codec.latents import rank_layers
-from pccodec.codec.tile_encoder import TileConfig, encode_tiles
-from pccodec.container import Header
-from pccodec.entropy.geometry import LevelContext, encode_level
+from pccodec.codec.config import EncodeConfig
+from pccodec.codec.effort import effort_of
+from pccodec.codec.octree_encoder import encode_octree
+from pccodec.codec.tile_encoder import encode_tiles
 from pccodec.errors import InputError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.sparse.neighbors import child_map, root_map
-from pccodec.voxels.grid import voxelize
-from pccodec.voxels.octree import Octree
+from pccodec.model.store import Model
+from pccodec.voxels.grid import Grid, voxelize
 from pccodec.voxels.tiles import split, tile_level
 
 
@@ -32,8 +28,8 @@ def encode(
     bits: int | None = None,
     model: str | None = None,
     ranks: tuple[int, int, int] | None = None,
-    tile_points: int | None = TileConfig.tile_points,
-    effort: int = DEFAULT_EFFORT,
+    tile_points: int | None = EncodeConfig.tile_points,
+    effort: int = EncodeConfig.effort,
 ) -> bytes:
     """Encode points into one stream that may be cut after any byte behind its header.
 
@@ -53,74 +49,37 @@ def encode(
         InputError: the points cannot be encoded.
         ModelError: the model is missing.
     """
-    tries = effort_of(effort)
-    grid, codes, _ = voxelize(points, voxel_size=voxel_size, bits=bits)
-    loaded = store.load(model or store.DEFAULT)
-    if ranks is not None and any(
-        k > loaded.config.ranks[l] for l, k in zip(LATENT_LEVELS, ranks, strict=True)
-    ):
-        most = ",".join(str(loaded.config.ranks[level]) for level in LATENT_LEVELS)
-        raise InputError(f"the model {loaded.name} has no more than {most} ranks at strides 8, 4, 2")
-    level = grid.bits if tile_points is None else tile_level(codes, grid.bits, tile_points)
-    if level < grid.bits:
-        refuse_ranks_in_tiles(ranks, tile_points or 0)
-        with tempfile.TemporaryDirectory() as folder:
-            stream = io.BytesIO()
-            config = TileConfig(tile_points=tile_points or 0)
-            tiled = split(codes, grid, level, Path(folder))
-            encode_tiles(tiled, stream, model=model, config=config)
-            return stream.getvalue()
-    tree = Octree.build(codes, grid.bits)
-    maps = [root_map()]
-    for level in range(grid.bits - 1, 0, -1):
-        maps.insert(0, child_map(maps[0], tree.occupancy[level]))
-    # Level 0 has no map: voxels have no children.
-    maps.insert(0, np.empty((0, 27), dtype=np.int32))
-    counts = {level: len(nodes) for level, nodes in enumerate(tree.codes)}
-    geometry = [
-        encode_level(loaded.geometry, _context(tree, maps, level), tree.occupancy[level])
-        for level in range(grid.bits)
-    ]
-    limits = (0, 0, 0) if ranks is None and not tries.ranks else ranks
-    latents = rank_layers(tree, maps, loaded, limits, [len(payload) for payload in geometry])
-    for level, sent in latents.items():
-        context = _context(tree, maps, level - 1, sent.symbols)
-        geometry[level - 1] = encode_level(loaded.geometry, context, tree.occupancy[level - 1])
-    k3, k2, k1 = (latents[level].symbols.shape[1] if level in latents else 0 for level in LATENT_LEVELS)
-    header = Header(
-        depth=grid.bits,
-        counts=tuple(counts[level] for level in range(min(4, grid.bits))),
-        checks=tuple(
-            geometry_check(
-                latents[level + 1].symbols if level + 1 in latents else None, tree.occupancy[level]
-            )
-            for level in range(grid.bits)
-        ),
-        ranks=(k3, k2, k1),
-        model_id=loaded.id,
-        origin=grid.origin,
-        scale=grid.scale,
-        is_integer=grid.is_integer,
-        milestones=choose_milestones(tree, maps, loaded, tries),
-        surplus=choose_surplus(tree, maps, loaded, tries),
+    config = EncodeConfig(
+        voxel_size=voxel_size, bits=bits, model=model, ranks=ranks, tile_points=tile_points, effort=effort
     )
-    payloads = [
-        geometry[spec.level] if spec.kind == "G" else latents[spec.level].payloads[spec.rank - 1]
-        for spec in header.layers
-    ]
-    return container.pack(header, payloads)
+    return encode_points(points, config)
 
 
-def refuse_ranks_in_tiles(ranks: tuple[int, int, int] | None, tile_points: int) -> None:
-    """Raise InputError if ranks are asked for in a cloud of more than ``tile_points`` voxels."""
-    if ranks is not None and any(ranks):
-        raise InputError(
-            f"ranks are not written in tiles: choose none, or larger tiles than {tile_points} points"
-        )
+def encode_points(points: ArrayLike, config: EncodeConfig) -> bytes:
+    """As :func:`encode`, with its choices in one object."""
+    effort = effort_of(config.effort)
+    grid, codes, _ = voxelize(points, voxel_size=config.voxel_size, bits=config.bits)
+    model = _load_model(config)
+    level = grid.bits if config.tile_points is None else tile_level(codes, grid.bits, config.tile_points)
+    if level < grid.bits:
+        return _encode_in_tiles(codes, grid, level, config)
+    return encode_octree(codes, grid, model, config.ranks, effort)
 
 
-def _context(
-    tree: Octree, maps: list[np.ndarray], level: int, ranks: np.ndarray | None = None
-) -> LevelContext:
-    counts = {above: len(nodes) for above, nodes in enumerate(tree.codes)}
-    return LevelContext(maps[level + 1], level, counts, tree.codes[level + 1], ranks)
+def _load_model(config: EncodeConfig) -> Model:
+    """The model to encode with, which has the ranks that are asked for."""
+    model = store.load(config.model or store.DEFAULT)
+    most = [model.config.ranks[level] for level in LATENT_LEVELS]
+    if config.ranks is not None and any(k > limit for k, limit in zip(config.ranks, most, strict=True)):
+        listed = ",".join(map(str, most))
+        raise InputError(f"the model {model.name} has no more than {listed} ranks at strides 8, 4, 2")
+    return model
+
+
+def _encode_in_tiles(codes: np.ndarray, grid: Grid, level: int, config: EncodeConfig) -> bytes:
+    """The stream of sorted voxels, uint64 (n,), in tiles with an edge of ``2**level`` voxels."""
+    config.refuse_ranks_in_tiles()
+    stream = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        encode_tiles(split(codes, grid, level, Path(folder)), stream, model=config.model)
+    return stream.getvalue()

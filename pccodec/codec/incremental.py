@@ -1,4 +1,4 @@
-"""What the layers of a stream told so far, while its bytes arrive."""
+"""What the layers of a stream without tiles told so far, while its bytes arrive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from pccodec import container
 from pccodec.codec.layers import decode_geometry, decode_ranks, geometry_decoder
+from pccodec.codec.progress import Progress
 from pccodec.codec.reconstruction import reconstruct
 from pccodec.container import Layer, LayerSpec, Stream
 from pccodec.entropy.geometry import LevelDecoder
@@ -21,24 +22,15 @@ from pccodec.voxels.grid import Grid
 logger = logging.getLogger(__name__)
 
 
-class Progress:
+class LayerProgress(Progress):
     """Layer after layer is added to what is known; the layer that is cut goes on where it ended.
-
-    Args:
-        stream: a parsed beginning of the stream; its header and the places of its layers are used.
-        strict: raise on damage instead of staying with what comes before it.
-
-    Attributes:
-        header: the stream's header.
-        size: bytes of the whole stream.
 
     Raises:
         ModelError: the model that the stream needs is missing.
     """
 
     def __init__(self, stream: Stream, strict: bool) -> None:
-        self.header, self.size = stream.header, stream.size
-        self._layers, self._strict = stream.layers, strict
+        super().__init__(stream, strict)
         self._model = store.load_by_id(self.header.model_id)
         depth = self.header.depth
         counts = {**dict(enumerate(self.header.counts)), depth: 1}
@@ -51,15 +43,9 @@ class Progress:
 
     @property
     def decoded(self) -> tuple[LayerSpec, ...]:
-        """The layers that are decoded whole and count."""
         return tuple(layer.spec for layer in self._layers[: self._done])
 
     def advance(self, data: bytearray) -> None:
-        """Decode the layers that are whole in ``data``, all bytes of the stream so far.
-
-        Raises:
-            DamagedError: the payload is damaged, if ``strict``.
-        """
         self._raise_if_strict()
         while self._damage is None and self._done < len(self._layers):
             layer = self._layers[self._done]
@@ -69,15 +55,6 @@ class Progress:
             self._begun = None
 
     def points(self, data: bytearray, last: bool) -> np.ndarray:
-        """What ``data``, all bytes of the stream so far, determine; :meth:`advance` came before.
-
-        Args:
-            data: the stream so far.
-            last: whether no more bytes will come: then nothing is kept for them.
-
-        Raises:
-            DamagedError: the payload is damaged, if ``strict``.
-        """
         self._raise_if_strict()
         known = replace(self._known, latents=dict(self._known.latents))
         layer = self._layers[self._done] if self._done < len(self._layers) else None

@@ -32,16 +32,14 @@ from pccodec.work import Serial, Workers
 
 @dataclass(frozen=True)
 class TileConfig:
-    """How clouds are cut into tiles.
+    """Limits on what the tiles of a stream share.
 
     Attributes:
-        tile_points: most voxels of a tile.
         shared_nodes: most nodes of the shared level S.
         shared_share: most that the shared layers may take of the stream, in parts of one. A reader
             of any region has to fetch them.
     """
 
-    tile_points: int = 1 << 20
     shared_nodes: int = 1 << 18
     shared_share: float = 0.03
 

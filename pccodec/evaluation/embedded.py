@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec import codec
-from pccodec.codec.effort import DEFAULT_EFFORT
+from pccodec.codec.config import EncodeConfig
 from pccodec.container import parse
 from pccodec.evaluation.curves import Layout
 
@@ -26,7 +26,7 @@ class Pccodec:
     voxel_size: float | None = None
     bits: int | None = None
     model: str | None = None
-    effort: int = DEFAULT_EFFORT
+    effort: int = EncodeConfig.effort
 
     def encode(self, points: np.ndarray) -> bytes:
         """One stream that holds every quality of points (n, 3)."""

@@ -52,6 +52,17 @@ def map_below(tree: octree.Octree) -> np.ndarray:
     return neighbors
 
 
+def level_maps(tree: octree.Octree, roots: int = 1) -> list[np.ndarray]:
+    """Maps int32 (n, 27) of all levels of an octree with so many roots, the finest first.
+
+    That of level 0 is empty, (0, 27): voxels have no children, and nothing asks for it.
+    """
+    maps = [root_map(roots)]
+    for occupancy in reversed(tree.occupancy[1:]):
+        maps.append(child_map(maps[-1], occupancy))
+    return [np.empty((0, KERNEL), dtype=np.int32), *reversed(maps)]
+
+
 def part_map(neighbors: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Map int32 (m, 27) of those nodes of a map (n, 27) where ``keep``, bool (n,), is set."""
     place = np.full(len(keep) + 1, int(keep.sum()), dtype=np.int32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec.model.synthesis import conditions
-from pccodec.sparse.neighbors import child_map, root_map
+from pccodec.sparse.neighbors import level_maps
 from pccodec.training.shapes import BLOCK_BITS, BlockCache
 from pccodec.voxels import morton, octree
 
@@ -53,10 +53,7 @@ def make_batch(blocks: list[np.ndarray]) -> Batch:
     """Batch of blocks given as sorted Morton codes, uint64."""
     joined = np.concatenate([codes | np.uint64(i << (3 * BLOCK_BITS)) for i, codes in enumerate(blocks)])
     tree = octree.Octree.build(joined, BLOCK_BITS)
-    maps = [root_map(len(blocks))]
-    for level in range(BLOCK_BITS - 1, 0, -1):
-        maps.insert(0, child_map(maps[0], tree.occupancy[level]))
-    maps.insert(0, np.empty((0, 27), dtype=np.int32))
+    maps = level_maps(tree, roots=len(blocks))
     counts = np.stack(
         [
             np.bincount(

@@ -19,7 +19,7 @@ from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.latents import latent_ranks
 from pccodec.model.store import Model
-from pccodec.sparse import neighbors as maps
+from pccodec.sparse.neighbors import level_maps
 from pccodec.training.levels import CloudCache
 from pccodec.voxels.octree import Octree
 
@@ -28,13 +28,8 @@ def cloud_ranks(model: Model, octree: Octree) -> dict[int, np.ndarray]:
     """All ranks of a cloud, int8 (n, K) by level; none of sparse clouds, which are sent without."""
     if is_sparse([len(codes) for codes in octree.codes]):
         return {}
-    neighbors = [maps.root_map()]
-    for level in range(octree.depth - 1, 0, -1):
-        neighbors.insert(0, maps.child_map(neighbors[0], octree.occupancy[level]))
-    # Level 0 has no map: voxels have no children.
-    neighbors.insert(0, np.empty((0, maps.KERNEL), dtype=np.int32))
     wanted = {level: k for level, k in model.config.ranks.items() if k and level < octree.depth}
-    return latent_ranks(model.analysis, model.synthesis, octree, neighbors, wanted)
+    return latent_ranks(model.analysis, model.synthesis, octree, level_maps(octree), wanted)
 
 
 class RankCache:
