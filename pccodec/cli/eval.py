@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from pccodec.codec.config import EncodeConfig
     from pccodec.evaluation.curves import RdCurve
     from pccodec.evaluation.embedded import Pccodec
     from pccodec.evaluation.report import Comparison
@@ -129,7 +130,7 @@ def eval_command(
         [("anchors", table.name) for table in tables]
         + [("group", f"{name}={','.join(patterns)}") for name, patterns in groups]
         + [("cuts", cuts), ("voxel-size", voxel_size), ("bits", bits), ("model", model and Path(model).name)]
-        + [("effort", None if effort == Pccodec.effort else effort)]
+        + [("effort", None if effort == EncodeConfig.effort else effort)]
     )
     if json_path:
         _write_text(json_path, to_json(curves, comparisons, means, __version__, command))
