@@ -44,7 +44,7 @@ def measure(
 
 
 def _stride_8(base: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Gain of all ranks of stride 8 in dB, their bytes, and those of ``G_2`` without them; empty without ranks."""
+    """Gain of all ranks of stride 8 in dB, their bytes, and those of ``G_2`` without; empty without ranks."""
     ranks = [row for row in rows if row["cut"].startswith("R3")]
     if not ranks:
         return {}
