@@ -59,6 +59,18 @@ def test_search_takes_the_vertical_of_the_index(folder: Path, tmp_path: Path) ->
     assert _run("search", index, folder / "long.ply").stdout.split()[0] == "0"
 
 
+def test_sizes_are_ignored_on_request(folder: Path, tmp_path: Path) -> None:
+    index, larger = tmp_path / "clouds.index", tmp_path / "larger.npy"
+    io.write(larger, io.read(folder / "tall.npy").points * 64)
+    for option, low, high in (((), 3, 64), (("--ignore-size",), 0, 1)):
+        _run("index", folder, "-o", index, *option)
+        assert Index.load(index).sized == (not option)
+        nearest = _run("search", index, larger).stdout.splitlines()[0]
+        assert low <= int(nearest.split()[0]) <= high
+        codes = [_run("hash", cloud, *option).stdout.split()[0] for cloud in (folder / "tall.npy", larger)]
+        assert low <= (int(codes[0], 16) ^ int(codes[1], 16)).bit_count() <= high
+
+
 def test_what_cannot_be_used_is_one_clear_error(folder: Path, tmp_path: Path) -> None:
     index = tmp_path / "clouds.index"
     for arguments, words in (

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from pccodec import hashing
+from pccodec.hashing.descriptor import size_waves
 from pccodec.masklayer import MaskLayer, only
 from pccodec.training.captures import CONDITIONS, NOISY, CaptureConfig, capture_shape, load_triangles
 from pccodec.training.hash_twin import HashTwin
 from pccodec.training.hashing import HashTraining, ShapeLoss, evaluate, main, train
-from pccodec.training.shape_descriptors import ShapeDescriptors
+from pccodec.training.shape_descriptors import ShapeDescriptors, same_sizes
 from pccodec.training.shapes import mesh_files
 
 
@@ -42,10 +43,19 @@ def shapes(meshes: Path) -> ShapeDescriptors:
     return ShapeDescriptors.build(mesh_files(meshes), captures=4)
 
 
-def test_the_same_shape_in_another_size_is_the_same(shapes: ShapeDescriptors) -> None:
+def test_the_same_shape_in_another_size_is_the_same_shape(shapes: ShapeDescriptors) -> None:
     expected = np.eye(5, dtype=bool)
     expected[0, 4] = expected[4, 0] = True
-    assert (shapes.same == expected).all()
+    assert (shapes.same_shape == expected).all()
+    assert (shapes.same == np.eye(5, dtype=bool)).all()
+    assert shapes.without_size().same[0, 4]
+
+
+def test_sizes_are_the_same_within_two_percent() -> None:
+    octaves = np.log2([1e-6, 1.0, 1.019, 1.03, 2.0**28])
+    expected = np.eye(5, dtype=bool)
+    expected[1, 2] = expected[2, 1] = expected[2, 3] = expected[3, 2] = True
+    assert (same_sizes(size_waves(octaves)) == expected).all()
 
 
 def test_descriptors_are_kept(shapes: ShapeDescriptors, tmp_path: Path) -> None:
@@ -55,7 +65,7 @@ def test_descriptors_are_kept(shapes: ShapeDescriptors, tmp_path: Path) -> None:
     assert np.array_equal(again.training, shapes.training)
     assert list(again.queries) == list(CONDITIONS)
     part = again.subset(np.array([4, 0]))
-    assert part.names == ["box_4", "box_0"] and part.same.all()
+    assert part.names == ["box_4", "box_0"] and part.same_shape.all() and not part.same[0, 1]
     assert np.array_equal(part.training[:, 1], shapes.training[:, 0])
 
 
@@ -131,7 +141,7 @@ def test_training_learns_to_tell_shapes(shapes: ShapeDescriptors) -> None:
         shapes,
         config,
         MaskLayer(64, only(64, config.lengths), rescale=False),
-        lambda layer: [m for m, _ in layer.prefixes()],
+        MaskLayer.prefixes,
         progress=lambda done, loss: losses.append(loss),
     ).export()
     assert np.mean(losses[-5:]) < 0.5 * losses[0]

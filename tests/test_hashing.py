@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pccodec import hashing
 from pccodec.errors import InputError, ModelError
 from pccodec.evaluation import hash_speed
-from pccodec.hashing.descriptor import ANGLES, descriptor, upright
+from pccodec.hashing.descriptor import ANGLES, CELLS, OCTAVES, descriptor, size_waves, upright
 from pccodec.hashing.network import from_tensors, to_tensors
 from pccodec.hashing.search import distances, nearest
 from pccodec.model import store
@@ -41,18 +41,35 @@ def _far(code: int, other: int) -> int:
 
 def test_a_turn_about_the_vertical_turns_the_phases_alone() -> None:
     points = _shape(0, 20_000)
-    spectrum = descriptor(points)
+    spectrum = descriptor(points)[:, :CELLS]
     steps = 5
-    turned = descriptor(_turned(points, steps * 2 * np.pi / ANGLES))
+    turned = descriptor(_turned(points, steps * 2 * np.pi / ANGLES))[:, :CELLS]
     expected = spectrum * np.exp(-2j * np.pi * steps / ANGLES * np.arange(len(spectrum)))[:, None]
     error = np.linalg.norm(turned - expected) / np.linalg.norm(spectrum)
     assert error < 0.1
     assert np.linalg.norm(turned - spectrum) / np.linalg.norm(spectrum) > 0.3
 
 
-def test_place_and_size_do_not_matter() -> None:
+def test_place_does_not_matter_and_size_has_its_column() -> None:
     points = _shape(1)
-    assert np.allclose(descriptor(points), descriptor(points * 37.5 + 1000.0), atol=1e-4)
+    seen, larger = descriptor(points), descriptor(points * 37.5 + 1000.0)
+    assert np.allclose(seen[:, :CELLS], larger[:, :CELLS], atol=1e-4)
+    turned = np.exp(2j * np.pi * np.log2(37.5) / OCTAVES * 2.0 ** np.arange(len(seen)))
+    assert np.allclose(seen[:, CELLS] * turned, larger[:, CELLS], atol=1e-4)
+
+
+def test_sizes_are_waves() -> None:
+    waves = size_waves(np.array([0.0, 16.0, -np.inf]))
+    assert np.allclose(waves[0], 1) and np.allclose(waves[1, :3], [1j, -1, 1])
+    assert (waves[2] == 0).all()
+
+
+def test_size_counts_unless_it_is_ignored() -> None:
+    network = hashing.load()
+    for seed in range(4):
+        points = _shape(seed)
+        assert _far(network.code(points), network.code(points * 8)) > 4
+        assert _far(network.code(points, sized=False), network.code(points * 8, sized=False)) <= 1
 
 
 @pytest.mark.parametrize(
@@ -79,14 +96,15 @@ def test_any_axis_may_point_up() -> None:
         assert hashing.load().code(stored, up) == hashing.load().code(points)
 
 
-def test_the_shipped_network_tells_shapes_and_forgives_noise_and_turns() -> None:
+@pytest.mark.parametrize("sized", [True, False])
+def test_the_shipped_network_tells_shapes_and_forgives_noise_and_turns(sized: bool) -> None:
     network = hashing.load()
     rng = np.random.default_rng(0)
-    codes = [network.code(_shape(seed)) for seed in range(12)]
+    codes = [network.code(_shape(seed), sized=sized) for seed in range(12)]
     for seed, code in enumerate(codes):
-        points = _turned(_shape(seed), rng.uniform(0, 2 * np.pi)) * rng.uniform(0.1, 10)
+        points = _turned(_shape(seed), rng.uniform(0, 2 * np.pi)) * (1 if sized else rng.uniform(0.1, 10))
         points = rng.permutation(points)[:2000] + rng.normal(scale=0.02, size=(2000, 3)) * np.ptp(points) / 10
-        query = network.code(points)
+        query = network.code(points, sized=sized)
         assert min(range(12), key=lambda other: _far(query, codes[other])) == seed
         assert _far(query, code) <= 16
 
@@ -140,10 +158,11 @@ def test_search_goes_through_many_codes() -> None:
 
 def test_an_index_comes_back(tmp_path: Path) -> None:
     names = ["a.ply", "sub/ü\n.ply", "\udcff.xyz"]
-    index = hashing.Index.of(names, [0, 2**64 - 1, 5], bytes(range(8)), "y")
+    index = hashing.Index.of(names, [0, 2**64 - 1, 5], bytes(range(8)), "y", False)
     index.save(tmp_path / "i")
     again = hashing.Index.load(tmp_path / "i")
     assert list(again.names) == names and again.model == bytes(range(8)) and again.up == "y"
+    assert not again.sized and hashing.Index.of(names, [1, 2, 3], bytes(8)).sized
     assert (again.codes == index.codes).all()
     assert [match.name for match in again.search(4, top=2)] == ["a.ply", "\udcff.xyz"]
     with pytest.raises(InputError, match="zero characters"):
@@ -164,6 +183,9 @@ def _with(key: str, value: np.ndarray) -> Callable[[dict[str, np.ndarray]], obje
     [
         (_without("codes"), "not an index"),
         (_with("format", np.array([9], dtype=np.uint8)), "format 9"),
+        (_with("format", np.array([1], dtype=np.uint8)), "format 1, not 2: build it"),
+        (_with("sized", np.array([2], dtype=np.uint8)), "damaged"),
+        (_with("sized", np.zeros(0, dtype=np.uint8)), "damaged"),
         (_with("codes", np.zeros(3, dtype=np.uint64)), "damaged"),
         (_with("codes", np.zeros(2)), "damaged"),
         (_with("names", np.zeros(1, dtype=np.uint8)), "damaged"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pccodec.hashing.descriptor import CELLS, FREQUENCIES
 from pccodec.studies import digits, page
 from pccodec.studies import shapes as shape_study
 from pccodec.studies.arms import LENGTHS, RESULTS, Arm, arms, in_all_lengths, write_results
@@ -18,15 +19,17 @@ from pccodec.training.shape_descriptors import ShapeDescriptors
 
 def test_arms_differ_in_what_they_name() -> None:
     every = list(arms())
-    assert len({arm.name for arm in every}) == len(every) == 13
+    assert len({arm.name for arm in every}) == len(every) == 15
     assert {arm.balance for arm in every} == {"none", "rescaling", "masked optimizer", "both"}
     layer = Arm("geometric", rescale=True).layer()
     assert layer.rescale and layer.distribution[:8].sum() == 0
     assert layer.distribution[24] == pytest.approx(float(layer.distribution[8]) / 2)
-    assert Arm("matryoshka").lengths(Arm("matryoshka").layer()) == list(range(8, 65))
-    assert Arm("lengths").lengths(Arm("lengths").layer()) == list(LENGTHS)
+    assert [m for m, _ in Arm("matryoshka").lengths(Arm("matryoshka").layer())] == list(range(8, 65))
+    assert Arm("lengths").lengths(Arm("lengths").layer()) == [(m, 0.25) for m in LENGTHS]
+    weighted = Arm("weighted").lengths(Arm("weighted").layer())
+    assert weighted == [(8, 0.375), (16, 0.25), (32, 0.1875), (64, 0.1875)]
     assert len(Arm("uniform").lengths(Arm("uniform").layer())) == 1
-    assert Arm("separate").lengths(Arm("separate").layer(16)) == [16]
+    assert Arm("separate").lengths(Arm("separate").layer(16)) == [(16, 1.0)]
 
 
 def test_all_lengths_at_once_are_each_in_turn() -> None:
@@ -35,7 +38,9 @@ def test_all_lengths_at_once_are_each_in_turn() -> None:
     assert torch.equal(in_all_lengths(layer, features, (8, 64)), expected)
 
 
-@pytest.mark.parametrize("arm", [Arm("separate"), Arm("uniform", True, True, "sgd"), Arm("matryoshka")])
+@pytest.mark.parametrize(
+    "arm", [Arm("separate"), Arm("uniform", True, True, "sgd"), Arm("matryoshka"), Arm("weighted")]
+)
 def test_digits_rows(arm: Arm) -> None:
     pytest.importorskip("sklearn")
     rows = list(digits.run(arm, 0, digits.Setting(steps=30, batch=32)))
@@ -52,7 +57,7 @@ def _descriptors(meshes: int = 12, captures: int = 6) -> ShapeDescriptors:
     def some(*shape: int) -> np.ndarray:
         return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
 
-    base = some(meshes, 9, 128)
+    base = some(meshes, FREQUENCIES, CELLS + 1)
 
     def capture() -> np.ndarray:
         return base + 0.1 * some(*base.shape)
@@ -60,14 +65,15 @@ def _descriptors(meshes: int = 12, captures: int = 6) -> ShapeDescriptors:
     queries = {"noise and rotation": capture()}
     names = [str(mesh) for mesh in range(meshes)]
     training = np.stack([capture() for _ in range(captures)])
-    return ShapeDescriptors(names, training, capture(), queries, np.eye(meshes, dtype=bool))
+    same = np.eye(meshes, dtype=bool)
+    return ShapeDescriptors(names, training, capture(), queries, same, same)
 
 
 def test_shape_rows() -> None:
     setting = shape_study.Setting(every=2)
     task = shape_study.Task.of(_descriptors(), setting)
     assert task.relevant.shape == (6, 24) and (task.relevant.sum(1) == 4).all()
-    assert len(task.shapes.training) == 2
+    assert task.shapes.training.shape == (2, 6, FREQUENCIES, CELLS)
     config = replace(setting.training, steps=20, batch=6, moduli=2, turned=2, widths=(16, 8))
     for arm in (Arm("uniform", True, True), Arm("separate")):
         rows = list(shape_study.run(arm, 1, task, config))

@@ -14,6 +14,7 @@ from pccodec.errors import InputError, ModelError, PccodecError
 logger = logging.getLogger(__name__)
 
 _UP = click.Choice(["x", "y", "z"])
+_IGNORE_SIZE = click.option("--ignore-size", is_flag=True, help="Let the same shape in any size match.")
 _MODEL = click.option("--model", help="Name of a hashing model, or path of its .safetensors file.")
 _FORMAT = click.option("--format", "format_", metavar="NAME", help="Format where a suffix does not tell it.")
 
@@ -21,9 +22,12 @@ _FORMAT = click.option("--format", "format_", metavar="NAME", help="Format where
 @click.command("hash", short_help="Print the 64-bit hashes of clouds.")
 @click.argument("clouds", metavar="CLOUD…", nargs=-1, required=True)
 @click.option("--up", type=_UP, default="z", show_default=True, help="The axis that points up.")
+@_IGNORE_SIZE
 @_MODEL
 @_FORMAT
-def hash_command(clouds: Sequence[str], up: str, model: str | None, format_: str | None) -> None:
+def hash_command(
+    clouds: Sequence[str], up: str, ignore_size: bool, model: str | None, format_: str | None
+) -> None:
     """Print a hash and the name of each CLOUD, a line each.
 
     Clouds of the same shape have nearly the same bits. The first digits of a hash are a shorter hash:
@@ -33,17 +37,24 @@ def hash_command(clouds: Sequence[str], up: str, model: str | None, format_: str
 
     network = hashing.load(model or hashing.DEFAULT)
     for cloud in clouds:
-        click.echo(f"{network.code(io.read(cloud, format_).points, up):016x}  {cloud}")
+        code = network.code(io.read(cloud, format_).points, up, not ignore_size)
+        click.echo(f"{code:016x}  {cloud}")
 
 
 @click.command("index", short_help="Index clouds for search.")
 @click.argument("sources", metavar="CLOUD_OR_DIR…", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, metavar="INDEX", help="Index to write.")
 @click.option("--up", type=_UP, default="z", show_default=True, help="The axis that points up.")
+@_IGNORE_SIZE
 @_MODEL
 @_FORMAT
 def index_command(
-    sources: Sequence[str], output: str, up: str, model: str | None, format_: str | None
+    sources: Sequence[str],
+    output: str,
+    up: str,
+    ignore_size: bool,
+    model: str | None,
+    format_: str | None,
 ) -> None:
     """Hash all clouds, those of a DIR and its folders included, into one file for search.
 
@@ -55,7 +66,7 @@ def index_command(
     names, codes = [], []
     for cloud, named in _clouds(sources, format_):
         try:
-            codes.append(network.code(io.read(cloud, format_).points, up))
+            codes.append(network.code(io.read(cloud, format_).points, up, not ignore_size))
         except PccodecError as error:
             if named:
                 raise
@@ -64,7 +75,7 @@ def index_command(
         names.append(cloud)
     if not names:
         raise InputError(f"no clouds in {', '.join(sources)}")
-    hashing.Index.of(names, codes, network.id, up).save(output)
+    hashing.Index.of(names, codes, network.id, up, not ignore_size).save(output)
     logger.info("%s clouds indexed", f"{len(names):,}")
 
 
@@ -89,7 +100,8 @@ def search_command(
 ) -> None:
     """Print the clouds of INDEX that are most like the cloud QUERY, nearest first.
 
-    Each line has the number of bits that differ, the hash and the name.
+    Each line has the number of bits that differ, the hash and the name. The size counts unless INDEX
+    was made with --ignore-size.
     """
     from pccodec import hashing, io
 
@@ -99,7 +111,7 @@ def search_command(
         raise ModelError(
             f"{index} was made with the model {known.model.hex()}, not {network.id.hex()}: give its --model"
         )
-    code = network.code(io.read(query, format_).points, up or known.up)
+    code = network.code(io.read(query, format_).points, up or known.up, known.sized)
     matches = known.search(code, top, bits)
     if as_json:
         rows = [{"distance": m.distance, "hash": f"{m.code:016x}", "name": m.name} for m in matches]

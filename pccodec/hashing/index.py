@@ -3,9 +3,10 @@
 The file is a NumPy ``.npz`` without pickles:
 
 =========== ================ ====================================================
-``format``  uint8 (1,)       1
+``format``  uint8 (1,)       2
 ``model``   uint8 (8,)       id of the model that made the codes
 ``up``      uint8 (1,)       the axis that points up, 0 x, 1 y, 2 z
+``sized``   uint8 (1,)       1 if the codes depend on the size of the clouds, else 0
 ``codes``   uint64 (n,)      little endian; the most significant bit comes first
 ``names``   uint8 (m,)       n names in UTF-8, each followed by a zero byte
 =========== ================ ====================================================
@@ -24,7 +25,7 @@ from pccodec.errors import InputError
 from pccodec.hashing.search import BITS, nearest
 from pccodec.io import atomic_write
 
-_FORMAT = 1
+_FORMAT = 2
 _AXES = "xyz"
 
 
@@ -52,17 +53,21 @@ class Index:
         codes: uint64 (n,), in the same order.
         model: id of the model that made them, 8 bytes.
         up: the axis of the clouds that points up: "x", "y" or "z".
+        sized: whether the codes depend on the size of the clouds.
     """
 
     names: Sequence[str]
     codes: np.ndarray
     model: bytes
     up: str = "z"
+    sized: bool = True
 
     @classmethod
-    def of(cls, names: Sequence[str], codes: Sequence[int], model: bytes, up: str = "z") -> Index:
+    def of(
+        cls, names: Sequence[str], codes: Sequence[int], model: bytes, up: str = "z", sized: bool = True
+    ) -> Index:
         """Index of codes given as integers."""
-        return cls(names, np.array(codes, dtype=np.uint64), model, up)
+        return cls(names, np.array(codes, dtype=np.uint64), model, up, sized)
 
     def search(self, code: int, top: int = 10, bits: int = BITS) -> list[Match]:
         """The ``top`` clouds nearest to a code by its first ``bits`` bits; ties in the index's order."""
@@ -87,6 +92,7 @@ class Index:
                 format=np.array([_FORMAT], dtype=np.uint8),
                 model=np.frombuffer(self.model, dtype=np.uint8),
                 up=np.array([_AXES.index(self.up)], dtype=np.uint8),
+                sized=np.array([self.sized], dtype=np.uint8),
                 codes=np.asarray(self.codes, dtype="<u8"),
                 names=np.frombuffer(names, dtype=np.uint8),
             )
@@ -100,7 +106,12 @@ class Index:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                parts = {name: file[name] for name in ("format", "model", "up", "codes", "names")}
+                number = file["format"]
+                if number.shape == (1,) and number.dtype == np.uint8 and number[0] != _FORMAT:
+                    raise InputError(
+                        f"{path} is an index of format {number[0]}, not {_FORMAT}: build it with this pccodec"
+                    )
+                parts = {name: file[name] for name in ("format", "model", "up", "sized", "codes", "names")}
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -112,17 +123,16 @@ def _checked(path: str | Path, parts: dict[str, np.ndarray]) -> Index:
     """The index of a file's arrays.
 
     Raises:
-        InputError: they do not fit together, or are of a newer format.
+        InputError: they do not fit together.
     """
-    number = parts["format"]
-    if number.shape == (1,) and number.dtype == np.uint8 and number[0] > _FORMAT:
-        raise InputError(f"{path} is an index of format {number[0]}, this pccodec reads {_FORMAT}")
-    bytewise = all(parts[key].dtype == np.uint8 and parts[key].ndim == 1 for key in ("model", "up", "names"))
+    single = all(parts[key].shape == (1,) for key in ("format", "up", "sized"))
+    bytewise = all(parts[key].dtype == np.uint8 and parts[key].ndim == 1 for key in parts if key != "codes")
     codes = parts["codes"]
     if bytewise and codes.ndim == 1 and codes.dtype == np.uint64:
         names = parts["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-        known = len(parts["model"]) == 8 and len(parts["up"]) == 1 and parts["up"][0] < len(_AXES)
+        known = single and len(parts["model"]) == 8 and parts["up"][0] < len(_AXES) and parts["sized"][0] < 2
         if known and len(names) == len(codes) + 1:
             up = _AXES[parts["up"][0]]
-            return Index(names[:-1], codes.astype(np.uint64, copy=False), parts["model"].tobytes(), up)
+            codes = codes.astype(np.uint64, copy=False)
+            return Index(names[:-1], codes, parts["model"].tobytes(), up, bool(parts["sized"][0]))
     raise InputError(f"{path} is a damaged index: build it again")

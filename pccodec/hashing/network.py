@@ -2,7 +2,8 @@
 
 Rotations about the vertical only turn the phases of the descriptor. Two kinds of features do
 not see them: the modulus of filtered coefficients, and the largest and mean response of a filter that
-is turned through all angles. Three linear layers turn these into the values whose signs are the bits.
+is turned through all angles. Three linear layers turn these, and the waves of the size, into the values
+whose signs are the bits.
 
 The network computes in floats: between machines a bit whose value is next to zero may differ.
 """
@@ -17,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from pccodec.errors import ModelError
-from pccodec.hashing.descriptor import FREQUENCIES, HEIGHTS, RADII, descriptor, upright
+from pccodec.hashing.descriptor import CELLS, FREQUENCIES, descriptor, upright
 from pccodec.hashing.search import BITS
 from pccodec.model import store
 
-DEFAULT = "hash1"
+DEFAULT = "hash2"
 KIND = "hash"
 TURNS = 16
 """Angles at which a turned filter answers."""
@@ -35,9 +36,9 @@ class HashNetwork:
 
     Attributes:
         id: first 8 bytes of the model file's SHA-256.
-        offset, scale: complex64 and float32 (F, R): ``(spectrum − offset)·scale`` is filtered.
-        moduli: complex64 (F, R, M), filters of which the modulus counts (of frequency 0 the value).
-        turned: complex64 (F, R, T), filters that are turned.
+        offset, scale: complex64 and float32 (F, CELLS): ``(spectrum − offset)·scale`` is filtered.
+        moduli: complex64 (F, CELLS, M), filters of which the modulus counts (of frequency 0 the value).
+        turned: complex64 (F, CELLS, T), filters that are turned.
         layers: weights (out, in) and biases (out,), float32; ReLU between them. The last gives the bits.
     """
 
@@ -48,22 +49,37 @@ class HashNetwork:
     turned: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    def code(self, points: np.ndarray, up: str = "z") -> int:
-        """The 64 bits of a cloud (n, 3), n ≥ 1, as an integer whose most significant bit is the first."""
-        return int(self.codes(descriptor(upright(np.asarray(points), up))[None])[0])
+    def code(self, points: np.ndarray, up: str = "z", sized: bool = True) -> int:
+        """The 64 bits of a cloud, as an integer whose most significant bit is the first.
 
-    def codes(self, spectra: np.ndarray) -> np.ndarray:
-        """Codes uint64 (n,) of descriptors complex64 (n, F, R)."""
-        bits = self.values(spectra) > 0
+        Args:
+            points: (n, 3), n ≥ 1, finite.
+            up: the axis that points up: "x", "y" or "z".
+            sized: whether the size counts. Codes with and without it are no match for each other.
+        """
+        seen = descriptor(upright(np.asarray(points), up))
+        if not sized:
+            seen[:, CELLS] = 0
+        return int(self.codes(seen[None])[0])
+
+    def codes(self, descriptors: np.ndarray) -> np.ndarray:
+        """Codes uint64 (n,) of descriptors complex64 (n, F, CELLS + 1)."""
+        bits = self.values(descriptors) > 0
         return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
 
-    def values(self, spectra: np.ndarray) -> np.ndarray:
-        """Values float32 (n, 64) of which the signs are the bits, from descriptors complex64 (n, F, R)."""
+    def values(self, descriptors: np.ndarray) -> np.ndarray:
+        """Values float32 (n, 64) of which the signs are the bits.
+
+        Args:
+            descriptors: complex64 (n, F, CELLS + 1), or without the last column for a network that was
+                trained so.
+        """
+        spectra, size = descriptors[..., :CELLS], descriptors[..., CELLS:].reshape(len(descriptors), -1)
         inputs = ((spectra - self.offset) * self.scale).transpose(1, 0, 2)
         moduli = inputs @ self.moduli
         parts = [moduli[0].real, *np.sqrt(np.square(np.abs(moduli[1:])) + 1e-4)]
         responses = np.tensordot(inputs @ self.turned, turns(), axes=(0, 0)).real
-        parts += [responses.max(axis=2), np.maximum(responses, 0).mean(axis=2)]
+        parts += [responses.max(axis=2), np.maximum(responses, 0).mean(axis=2), size.real, size.imag]
         x = np.concatenate(parts, axis=1)
         for index, (weight, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0) if index else x) @ weight.T + bias
@@ -108,7 +124,7 @@ def from_tensors(tensors: Mapping[str, np.ndarray], model_id: bytes) -> HashNetw
         tuple((values[f"layer{index}.weight"], values[f"layer{index}.bias"]) for index in range(_LAYERS)),
     )
     # What does not fit together fails here, not in the middle of a command.
-    shape = (1, FREQUENCIES, HEIGHTS * RADII)
+    shape = (1, FREQUENCIES, CELLS + 1)
     if network.values(np.zeros(shape, dtype=np.complex64)).shape != (1, BITS):
         raise ValueError(f"the network does not give {BITS} bits")
     return network

@@ -19,6 +19,9 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 LENGTHS = (8, 16, 32, 64)
 """Code lengths at which hashes are measured."""
 
+WEIGHTS = (3.0, 2.0, 1.5, 1.5)
+"""Of the losses at :data:`LENGTHS`, where short codes count more: they hold more of the error."""
+
 FEATURES = LENGTHS[-1]
 
 HALF_LIFE = 16
@@ -36,8 +39,8 @@ class Arm:
 
     Attributes:
         sampling: "uniform" or "geometric", one prefix drawn a step; "matryoshka", the mean over
-            all prefixes; "lengths", the mean over :data:`LENGTHS`; "separate", no mask but a
-            model for each length.
+            all prefixes; "lengths", the mean over :data:`LENGTHS`; "weighted", that with the weights
+            :data:`WEIGHTS`; "separate", no mask but a model for each length.
         rescale: balancing gradient rescaling.
         masked: masked optimizer.
         optimizer: "adam" or "sgd".
@@ -56,7 +59,7 @@ class Arm:
     @property
     def summed(self) -> bool:
         """Whether a step has all prefixes. It masks no feature then; a masked optimizer changes nothing."""
-        return self.sampling in ("matryoshka", "lengths")
+        return self.sampling in ("matryoshka", "lengths", "weighted")
 
     @property
     def name(self) -> str:
@@ -72,18 +75,20 @@ class Arm:
             weights = geometric(features, ratio, smallest)
         elif self.sampling == "lengths":
             weights = only(features, LENGTHS)
+        elif self.sampling == "weighted":
+            weights = only(features, LENGTHS, WEIGHTS)
         return MaskLayer(features, weights, rescale=self.rescale)
 
-    def lengths(self, layer: MaskLayer) -> list[int]:
-        """The prefixes of one step; their losses are averaged."""
+    def lengths(self, layer: MaskLayer) -> list[tuple[int, float]]:
+        """The prefixes of one step, and the weight of the loss of each; the weights add up to 1."""
         if self.sampling == "separate":
-            return [layer.features]
+            return [(layer.features, 1.0)]
         if self.summed:
-            return [m for m, _ in layer.prefixes()]
-        return [layer.draw()]
+            return layer.prefixes()
+        return [(layer.draw(), 1.0)]
 
 
-SAMPLINGS = ("uniform", "geometric", "matryoshka", "lengths")
+SAMPLINGS = ("uniform", "geometric", "matryoshka", "lengths", "weighted")
 
 
 def arms(samplings: Sequence[str] = SAMPLINGS, optimizer: str = "adam") -> Iterator[Arm]:

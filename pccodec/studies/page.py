@@ -24,11 +24,16 @@ from pccodec.studies.arms import LENGTHS, RESULTS
 from pccodec.studies.plot import plot_costs
 
 PAGE = RESULTS.parent / "masklayer.md"
-MODEL_CARD = Path(__file__).parents[2] / "models" / "hash1.json"
+MODEL_CARD = Path(__file__).parents[2] / "models" / "hash2.json"
 _MISSING = "*These results are not here.*"
 _SEPARATE = "separate"
 _METRICS = {"digits": ("map", "p10"), "shapes": ("map", "p1"), "shapes_long": ("map", "p1")}
-NAMES = ("codec", "retrieval", *(f"{s} {m}" for s, found in _METRICS.items() for m in (*found, "cost")))
+NAMES = (
+    "codec",
+    "retrieval",
+    "retrieval_ignoring_size",
+    *(f"{s} {m}" for s, found in _METRICS.items() for m in (*found, "cost")),
+)
 """The tables that a page may ask for."""
 
 _BLOCK = re.compile(r"(<!-- (?!end)([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -103,10 +108,10 @@ def codec_table(results: Mapping[str, Any]) -> str:
     return table(["arm", "loss", "BD-rate (D1) against plain, %", "against separate models, %"], lines)
 
 
-def retrieval_table(card: Mapping[str, Any]) -> str:
+def retrieval_table(card: Mapping[str, Any], key: str = "retrieval") -> str:
     """Precision@1 of the shipped model: a condition a line, the very mesh / the same shape."""
     conditions: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for row in card["retrieval"]:
+    for row in card[key]:
         conditions.setdefault(row["condition"], {})[row["bits"]] = row
     lines = []
     for condition, by_bits in conditions.items():
@@ -149,6 +154,11 @@ def tables(folder: Path, card: Path) -> dict[str, str]:
     sources: list[tuple[str, Path, Callable[[Any], str]]] = [
         ("codec", folder / "masklayer_codec.json", codec_table),
         ("retrieval", card, retrieval_table),
+        (
+            "retrieval_ignoring_size",
+            card,
+            lambda told: retrieval_table(told, "retrieval_ignoring_size"),
+        ),
     ]
     for name, file, make in sources:
         results = _read(file)

@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 
 from pccodec.studies.arms import LENGTHS
 
-_COLOURS = {"uniform": "#0072B2", "geometric": "#009E73", "matryoshka": "#D55E00", "lengths": "#000000"}
+_COLOURS = {
+    "uniform": "#0072B2",
+    "geometric": "#009E73",
+    "matryoshka": "#D55E00",
+    "lengths": "#000000",
+    "weighted": "#CC79A7",
+}
 _MARKERS = {"none": "o", "masked optimizer": "s", "rescaling": "^", "both": "D"}
 
 

@@ -1,8 +1,9 @@
 """MaskLayer on shapes: ``python -m pccodec.studies.shapes --data MESHES`` hashes captures of some meshes.
 
 The network and the loss are those of :mod:`pccodec.training.hashing`, smaller and trained for less
-time. Queries are noisy, turned captures; the database holds four other captures of each mesh, partial and
-uneven ones among them, none of them trained on. Captures of the same shape are relevant.
+time, and do not see the size, so that shapes alone tell. Queries are noisy, turned captures; the database
+holds four other captures of each mesh, partial and uneven ones among them, none of them trained on.
+Captures of the same shape are relevant.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Setting:
     every: int = 6
     stored: int = 4
     training: HashTraining = field(
-        default_factory=lambda: HashTraining(steps=200, batch=64, moduli=12, turned=32, widths=(256, 128))
+        default_factory=lambda: HashTraining(
+            steps=200, batch=64, moduli=12, turned=32, widths=(256, 128), unsized=0.0
+        )
     )
 
 
@@ -63,7 +66,7 @@ class Task:
         """
         if len(shapes.training) < setting.stored + 2:
             raise InputError(f"the study needs {setting.stored + 2} captures of each mesh or more")
-        part = shapes.subset(np.arange(0, len(shapes.names), setting.every))
+        part = shapes.without_size().subset(np.arange(0, len(shapes.names), setting.every))
         stored, kept = part.training[: setting.stored], part.training[setting.stored :]
         relevant = np.tile(part.same, (1, setting.stored))
         return cls(replace(part, training=kept), stored.reshape(-1, *stored.shape[2:]), relevant)

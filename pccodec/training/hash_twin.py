@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pccodec.hashing.descriptor import FREQUENCIES, HEIGHTS, RADII
+from pccodec.hashing.descriptor import CELLS, FREQUENCIES
 from pccodec.hashing.network import HashNetwork, turns
 from pccodec.hashing.search import BITS
-
-RINGS = HEIGHTS * RADII
 
 
 class HashTwin(nn.Module):
@@ -24,6 +22,7 @@ class HashTwin(nn.Module):
         moduli, turned: number of filters of each kind.
         widths: of the two hidden layers.
         bits: values that come out.
+        sized: whether descriptors have the column of the size.
     """
 
     offset: Tensor
@@ -31,37 +30,44 @@ class HashTwin(nn.Module):
     phases: Tensor
 
     def __init__(
-        self, moduli: int = 24, turned: int = 64, widths: tuple[int, int] = (512, 256), bits: int = BITS
+        self,
+        moduli: int = 24,
+        turned: int = 64,
+        widths: tuple[int, int] = (512, 256),
+        bits: int = BITS,
+        sized: bool = True,
     ) -> None:
         super().__init__()
         self.moduli = moduli
-        shape = (FREQUENCIES, RINGS, moduli + turned)
-        self.real = nn.Parameter(torch.randn(shape) / math.sqrt(2 * RINGS))
-        self.imag = nn.Parameter(torch.randn(shape) / math.sqrt(2 * RINGS))
-        features = FREQUENCIES * moduli + 2 * turned
+        shape = (FREQUENCIES, CELLS, moduli + turned)
+        self.real = nn.Parameter(torch.randn(shape) / math.sqrt(2 * CELLS))
+        self.imag = nn.Parameter(torch.randn(shape) / math.sqrt(2 * CELLS))
+        features = FREQUENCIES * moduli + 2 * turned + 2 * FREQUENCIES * sized
         self.normalize = nn.BatchNorm1d(features)
         self.hidden = nn.ModuleList()
         for inputs, outputs in ((features, widths[0]), widths):
             self.hidden.append(nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs)))
         self.last = nn.Linear(widths[1], bits)
         self.balance = nn.BatchNorm1d(bits, affine=False)
-        self.register_buffer("offset", torch.zeros(FREQUENCIES, RINGS))
-        self.register_buffer("scale", torch.ones(FREQUENCIES, RINGS))
+        self.register_buffer("offset", torch.zeros(FREQUENCIES, CELLS))
+        self.register_buffer("scale", torch.ones(FREQUENCIES, CELLS))
         self.register_buffer("phases", torch.from_numpy(turns()))
 
-    def fit(self, spectra: Tensor) -> None:
-        """Take the inputs' normalization from descriptors complex64 (n, F, R).
+    def fit(self, descriptors: Tensor) -> None:
+        """Take the normalization of spectra from descriptors complex64 (n, F, CELLS + 1).
 
         The mean of a frequency other than 0 is 0, since shapes stand at any angle. Cells that
         are nearly always empty are not blown up to the size of the others.
         """
+        spectra = descriptors[..., :CELLS]
         self.offset.copy_(spectra.mean(0).real)
         self.offset[1:] = 0
         power = (spectra - self.offset).abs().square().mean(0)
         self.scale.copy_((power + 0.01 * power.sqrt().mean(1, keepdim=True).square()).rsqrt())
 
-    def forward(self, spectra: Tensor) -> Tensor:
-        """Values (n, bits) of which the signs are the bits, from descriptors complex64 (n, F, R)."""
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Values (n, bits) of which the signs are the bits, from descriptors complex64 (n, F, CELLS + 1)."""
+        spectra, size = descriptors[..., :CELLS], descriptors[..., CELLS:].flatten(1)
         x = ((spectra - self.offset) * self.scale).transpose(0, 1)
         # Complex products as real ones, which torch trains faster.
         x = torch.cat([x.real, x.imag], dim=2)
@@ -72,7 +78,7 @@ class HashTwin(nn.Module):
         moduli = torch.cat([real[:1, :, :k], modulus]).transpose(0, 1).flatten(1)
         responses = torch.einsum("fnt,fa->nta", real[..., k:], self.phases.real)
         responses = responses - torch.einsum("fnt,fa->nta", imag[..., k:], self.phases.imag)
-        found = [moduli, responses.amax(2), torch.relu(responses).mean(2)]
+        found = [moduli, responses.amax(2), torch.relu(responses).mean(2), size.real, size.imag]
         values = self.normalize(torch.cat(found, dim=1))
         for layer in self.hidden:
             values = torch.relu(layer(values))

@@ -27,6 +27,7 @@ from torch.nn import functional
 from pccodec.errors import InputError
 from pccodec.evaluation.command import command
 from pccodec.evaluation.retrieval import hamming, precision_at
+from pccodec.hashing.descriptor import CELLS
 from pccodec.hashing.network import KIND, HashNetwork, to_tensors
 from pccodec.hashing.search import BITS
 from pccodec.io import atomic_write
@@ -54,6 +55,7 @@ class HashTraining:
         learning_rate: of Adam; that of the meshes' codes is ``code_speed`` times as high.
         moduli, turned, widths: shape of the network.
         lengths: prefixes whose losses are averaged.
+        unsized: share of the meshes of a step whose sizes are not told, so that hashes can ignore them.
     """
 
     seed: int = 1
@@ -65,6 +67,7 @@ class HashTraining:
     turned: int = 64
     widths: tuple[int, int] = (512, 256)
     lengths: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
+    unsized: float = 0.5
 
 
 class ShapeLoss(nn.Module):
@@ -99,7 +102,7 @@ class ShapeLoss(nn.Module):
         return 0.25 * batch + 0.5 * functional.cross_entropy(every, twice)
 
 
-Lengths = Callable[[MaskLayer], Sequence[int]]
+Lengths = Callable[[MaskLayer], Sequence[tuple[int, float]]]
 Step = Callable[[torch.optim.Optimizer, HashTwin, ShapeLoss, int], None]
 
 
@@ -117,7 +120,7 @@ def train(
         shapes: training captures and which meshes are the same.
         config: the run.
         mask: masks codes; its size is that of the code.
-        lengths: prefixes of a step, of which the losses are averaged.
+        lengths: prefixes of a step, and the weight of the loss of each.
         step: makes an optimizer's step in which the longest prefix was as given.
         progress: told the steps done and the loss.
     """
@@ -125,7 +128,8 @@ def train(
     rng = np.random.default_rng(config.seed)
     captures, count = shapes.training.shape[:2]
     spectra = torch.from_numpy(shapes.training)
-    twin = HashTwin(config.moduli, config.turned, config.widths, mask.features)
+    sized = spectra.shape[-1] > CELLS
+    twin = HashTwin(config.moduli, config.turned, config.widths, mask.features, sized)
     twin.fit(spectra[: min(4, captures)].flatten(0, 1))
     loss_of = ShapeLoss(shapes.same, mask.features)
     groups = [
@@ -137,13 +141,17 @@ def train(
     for done in range(config.steps):
         meshes = rng.choice(count, min(config.batch, count), replace=False)
         views = rng.permuted(np.tile(np.arange(captures), (len(meshes), 1)), axis=1)[:, :2].T
-        values = twin(spectra[views.ravel(), np.tile(meshes, 2)])
+        inputs = spectra[views.ravel(), np.tile(meshes, 2)]
+        if sized:
+            # Both captures of a mesh or none: a code without the size is no match for one with it.
+            inputs[np.tile(rng.random(len(meshes)) < config.unsized, 2), :, CELLS] = 0
+        values = twin(inputs)
         codes, chosen = torch.tanh(values), lengths(mask)
-        losses = [loss_of(mask(codes, m), torch.from_numpy(meshes), m) for m in chosen]
-        loss = torch.stack(losses).mean()
+        losses = [weight * loss_of(mask(codes, m), torch.from_numpy(meshes), m) for m, weight in chosen]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         loss.backward()
-        step(optimizer, twin, loss_of, max(chosen))
+        step(optimizer, twin, loss_of, max(m for m, _ in chosen))
         schedule.step()
         progress(done + 1, float(loss.detach()))
     return twin.eval()
@@ -231,13 +239,14 @@ def _run(options: argparse.Namespace, config: HashTraining) -> None:
             logger.info("step %d  loss %.3f  %.0f s", done, loss, time.process_time() - begin)
 
     seen = shapes.subset(np.flatnonzero(~unseen))
-    twin = train(seen, config, mask, lambda layer: [m for m, _ in layer.prefixes()], progress=log)
+    twin = train(seen, config, mask, MaskLayer.prefixes, progress=log)
     seconds = time.process_time() - begin
     made = store.write_tensors(options.output, {"kind": KIND, "bits": BITS}, to_tensors(twin.export()))
     # What is measured is what was written, in fp16.
     from pccodec.hashing import load
 
-    rows = evaluate(load(str(options.output)), shapes, unseen)
+    network = load(str(options.output))
+    rows = evaluate(network, shapes, unseen)
     card = {
         "name": options.output.stem,
         "id": made.hex(),
@@ -246,8 +255,12 @@ def _run(options: argparse.Namespace, config: HashTraining) -> None:
             "all": len(shapes.names),
             "unseen": int(unseen.sum()),
             "with_a_twin": int((shapes.same.sum(1) > 1).sum()),
+            "with_a_twin_of_any_size": int((shapes.same_shape.sum(1) > 1).sum()),
+            "random_among_twins": round(float((1 / shapes.same.sum(1)).mean()), 4),
+            "random_among_twins_of_any_size": round(float((1 / shapes.same_shape.sum(1)).mean()), 4),
         },
         "retrieval": rows,
+        "retrieval_ignoring_size": evaluate(network, shapes.ignoring_size(), unseen),
     }
     with atomic_write(options.output.with_suffix(".json")) as file:
         file.write((json.dumps(card, indent=1) + "\n").encode())

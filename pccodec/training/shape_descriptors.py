@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pccodec.errors import InputError
-from pccodec.hashing.descriptor import ANGLES, FREQUENCIES, HEIGHTS, RADII, descriptor
+from pccodec.hashing.descriptor import ANGLES, CELLS, FREQUENCIES, OCTAVES, descriptor
 from pccodec.io import atomic_write
 from pccodec.training.captures import (
     CONDITIONS,
@@ -22,7 +22,12 @@ from pccodec.training.captures import (
 )
 
 CLEAN = replace(NOISY, points=(16384, 16384), noise=(0.0, 0.0), rotated=False)
+SAME_SIZE = 0.02
+"""Two meshes whose sizes differ by a smaller part are of the same size: a capture measures it no better."""
+
 SHAKEN = replace(CLEAN, noise=(NOISY.noise[1], NOISY.noise[1]))
+
+_ARRAYS = ("training", "index", "same_shape", "same")
 
 _TRAINING, _TEST, _CLEAN, _SHAKEN = (7, 0), (8, 0), (9, 0), (9, 1)
 """Seeds; together with a mesh's position they give its captures."""
@@ -34,16 +39,18 @@ class ShapeDescriptors:
 
     Attributes:
         names: of the meshes.
-        training: (N, M, F, R), captures under :data:`TRAINING`.
-        index: (M, F, R), a capture under :data:`NOISY` to be found.
-        queries: (M, F, R) for each condition of :data:`CONDITIONS`.
-        same: bool (M, M), see :func:`same_shape`.
+        training: (N, M, F, CELLS + 1), captures under :data:`TRAINING`.
+        index: (M, F, CELLS + 1), a capture under :data:`NOISY` to be found.
+        queries: (M, F, CELLS + 1) for each condition of :data:`CONDITIONS`.
+        same_shape: bool (M, M), meshes of the same shape in any size, see :func:`same_shapes`.
+        same: bool (M, M), those that have the same size too, see :func:`same_sizes`.
     """
 
     names: Sequence[str]
     training: np.ndarray
     index: np.ndarray
     queries: dict[str, np.ndarray]
+    same_shape: np.ndarray
     same: np.ndarray
 
     @classmethod
@@ -57,7 +64,7 @@ class ShapeDescriptors:
             captures: N.
             progress: called with the number of meshes done.
         """
-        shape = (len(files), FREQUENCIES, HEIGHTS * RADII)
+        shape = (len(files), FREQUENCIES, CELLS + 1)
         training = np.empty((captures, *shape), dtype=np.complex64)
         test = np.empty((1 + len(CONDITIONS), *shape), dtype=np.complex64)
         clean = np.empty((3, *shape), dtype=np.complex64)
@@ -73,14 +80,16 @@ class ShapeDescriptors:
                 _fill(out[:, place], triangles, configs, np.random.default_rng([seed[0], place, seed[1]]))
             progress(place + 1)
         queries = dict(zip(CONDITIONS, test[1:], strict=True))
-        return cls([file.stem for file in files], training, test[0], queries, same_shape(*clean))
+        same_shape = same_shapes(*clean[..., :CELLS])
+        same = same_shape & same_sizes(clean[0, ..., CELLS])
+        return cls([file.stem for file in files], training, test[0], queries, same_shape, same)
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all."""
         queries = {f"query {name}": value for name, value in self.queries.items()}
-        parts = {"training": self.training, "index": self.index, "same": self.same, **queries}
+        parts = {name: getattr(self, name) for name in _ARRAYS}
         with atomic_write(path) as file:
-            np.savez(file, names=np.array(self.names), **parts)  # type: ignore[arg-type]
+            np.savez(file, names=np.array(self.names), **parts, **queries)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> ShapeDescriptors:
@@ -92,7 +101,8 @@ class ShapeDescriptors:
         try:
             with np.load(path) as file:
                 queries = {name: file[f"query {name}"] for name in CONDITIONS}
-                return cls(file["names"].tolist(), file["training"], file["index"], queries, file["same"])
+                parts = {name: file[name] for name in _ARRAYS}
+                return cls(file["names"].tolist(), queries=queries, **parts)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not a file of simulated captures: {error}") from error
 
@@ -103,11 +113,31 @@ class ShapeDescriptors:
             self.training[:, meshes],
             self.index[meshes],
             {name: value[meshes] for name, value in self.queries.items()},
+            self.same_shape[np.ix_(meshes, meshes)],
             self.same[np.ix_(meshes, meshes)],
         )
 
+    def without_size(self) -> ShapeDescriptors:
+        """These without the column of the size, (…, F, CELLS); shapes are then the same in any size."""
+        return self._any_size(lambda descriptors: descriptors[..., :CELLS])
 
-def same_shape(first: np.ndarray, second: np.ndarray, shaken: np.ndarray) -> np.ndarray:
+    def ignoring_size(self) -> ShapeDescriptors:
+        """These with zeros for the size, as hashes that ignore it; shapes are then the same in any size."""
+        kept = np.arange(CELLS + 1) < CELLS
+        return self._any_size(lambda descriptors: descriptors * kept)
+
+    def _any_size(self, change: Callable[[np.ndarray], np.ndarray]) -> ShapeDescriptors:
+        queries = {name: change(value) for name, value in self.queries.items()}
+        return replace(
+            self,
+            training=change(self.training),
+            index=change(self.index),
+            queries=queries,
+            same=self.same_shape,
+        )
+
+
+def same_shapes(first: np.ndarray, second: np.ndarray, shaken: np.ndarray) -> np.ndarray:
     """Which meshes are the same shape as far as noise lets tell, bool (M, M), symmetric.
 
     The data hold shapes several times: spheres, boxes and rods, finer and coarser meshes, copies in
@@ -115,10 +145,18 @@ def same_shape(first: np.ndarray, second: np.ndarray, shaken: np.ndarray) -> np.
     by less than what the most noise of :data:`NOISY` makes of either.
 
     Args:
-        first, second, shaken: complex64 (M, F, R), two clean captures and a noisy one of each mesh.
+        first, second, shaken: complex64 (M, F, CELLS), spectra of two clean captures and of a noisy one.
     """
     noise = np.linalg.norm((first - shaken).reshape(len(first), -1), axis=1)
     return turned_distances(first, second) < np.minimum(noise[:, None], noise) + 1e-6
+
+
+def same_sizes(waves: np.ndarray) -> np.ndarray:
+    """Which meshes have the same size, bool (M, M), from the waves complex64 (M, F) of clean captures."""
+    # The longest wave turns by less than half, so that its phase is the size.
+    octaves = np.angle(waves[:, 0]) * (OCTAVES / (2 * np.pi))
+    alike: np.ndarray = np.abs(octaves[:, None] - octaves) < np.log2(1 + SAME_SIZE)
+    return alike
 
 
 def turned_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
