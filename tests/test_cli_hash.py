@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from pccodec import io
 from pccodec.cli import main
 from pccodec.hashing import Index
+from pccodec.model import store
 
 
 def _run(*arguments: object) -> Result:
@@ -78,7 +79,7 @@ def test_what_cannot_be_used_is_one_clear_error(folder: Path, tmp_path: Path) ->
         (("index", tmp_path / "missing.ply", "-o", index), "cannot read"),
         (("index", tmp_path / "empty", "-o", index), "no clouds"),
         (("search", folder / "long.ply", folder / "long.ply"), "not an index"),
-        (("hash", folder / "long.ply", "--model", "dense2"), "not a model for hashing"),
+        (("hash", folder / "long.ply", "--model", store.DEFAULT), "not a model for hashing"),
     ):
         (tmp_path / "empty").mkdir(exist_ok=True)
         error = _run(*arguments).exception
