@@ -1,7 +1,8 @@
 """Semantic hashing of clouds: 64-bit codes of which every prefix is a hash.
 
-The same shape gets nearly the same bits however it was sampled, turned about the vertical or
-captured in part. ``pccodec.training.hashing`` trains the network with a MaskLayer.
+The same shape in the same size, or in any if sizes are ignored, gets nearly the same bits however it
+was sampled, turned about the vertical or captured in part. ``pccodec.training.hashing`` trains the
+network with a MaskLayer.
 """
 
 from __future__ import annotations
