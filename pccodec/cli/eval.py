@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from pccodec.codec.config import EncodeConfig
     from pccodec.evaluation.curves import RdCurve
     from pccodec.evaluation.embedded import Pccodec
     from pccodec.evaluation.report import Comparison
@@ -115,6 +114,7 @@ def eval_command(
     codec. Tables go to standard output; that of all cuts only for a single cloud, else use --csv.
     """
     from pccodec import __version__
+    from pccodec.codec.config import EncodeConfig
     from pccodec.evaluation.anchors import read_anchors
     from pccodec.evaluation.embedded import Pccodec
     from pccodec.evaluation.report import compare, group_means, to_csv, to_json
