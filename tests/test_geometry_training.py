@@ -17,55 +17,78 @@ from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, OccupancyNetwork
 from pccodec.model.rank_inputs import RANKS_MAX, NodeRanks
 from pccodec.sparse import neighbors as maps
 from pccodec.training import scans
-from pccodec.training.geometry import (
-    GeometryTraining,
-    batches,
-    bit_cost,
-    draw_ranks,
-    inputs,
-    join,
-    relative_size,
-    train,
-)
+from pccodec.training.geometry import GeometryTraining, bit_cost, inputs, relative_size, train
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
-from pccodec.training.levels import Level, cut, levels_of, octree_of
+from pccodec.training.level_pool import Batch, LevelPool, PoolConfig
+from pccodec.training.levels import Level, levels_of, octree_of
 from pccodec.voxels import morton, octree
 
 SMALL = NetworkSize(near=8, wide=8, hidden=16, mixed=8)
 
 
-def _cloud(seed: int = 0, ranks: int = 0) -> list[Level]:
-    """Levels of a noisy sphere, those of nodes at strides 8, 4 and 2 with as many random ranks."""
-    rng = np.random.default_rng(seed)
-    direction = rng.normal(size=(20_000, 3))
+def _codes(seed: int = 0) -> np.ndarray:
+    """A noisy sphere."""
+    direction = np.random.default_rng(seed).normal(size=(20_000, 3))
     points = 30 + 25 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    cloud = octree_of(np.unique(morton.encode(points.astype(np.int64))))
-    symbols = {
-        level: rng.integers(-8, 9, (len(cloud.codes[level]), ranks)).astype(np.int8)
-        for level in (3, 2, 1)
-        if ranks
+    return np.unique(morton.encode(points.astype(np.int64)))
+
+
+def _symbols(codes: np.ndarray, ranks: int) -> dict[int, np.ndarray]:
+    """As many random ranks of the nodes at strides 8, 4 and 2."""
+    rng, tree = np.random.default_rng(1), octree_of(codes)
+    found = {
+        level: rng.integers(-8, 9, (len(tree.codes[level]), ranks)).astype(np.int8) for level in (3, 2, 1)
     }
-    return levels_of(cloud, symbols)
+    return found if ranks else {}
+
+
+def _pool(*ranks: int) -> LevelPool:
+    """Of a cloud for each number of ranks."""
+    clouds = [(_codes(seed), _symbols(_codes(seed), k)) for seed, k in enumerate(ranks)]
+    return LevelPool(clouds, torch.device("cpu"))
+
+
+def _whole(pool: LevelPool, *rows: int, sent: int = 0) -> Batch:
+    """A batch of whole levels, in the order in which they stand in the pool."""
+    begins = [int(pool.begins[row]) for row in rows]
+    widths = [int(pool.begins[row + 1]) - begin for row, begin in zip(rows, begins, strict=True)]
+    return pool.take(begins, widths, np.minimum(pool.sent, sent))
+
+
+def _level(index: int) -> Level:
+    return levels_of(octree_of(_codes()))[index]
 
 
 def test_levels_lead_from_the_root_to_the_cloud() -> None:
-    levels = _cloud()
+    levels = levels_of(octree_of(_codes()))
     assert len(levels[-1].codes) == 1
     for above, level in zip(levels[1:], levels, strict=False):
         np.testing.assert_array_equal(octree.expand(above.codes, above.occupancy), level.codes)
         assert level.neighbors.shape == (len(level.codes), maps.KERNEL)
 
 
-def test_a_part_of_a_level_keeps_its_nodes_and_their_neighbours() -> None:
-    level = _cloud(ranks=2)[0]
-    part, inside = cut(level, 100, 400)
-    np.testing.assert_array_equal(part.codes[inside], level.codes[100:400])
-    np.testing.assert_array_equal(part.occupancy[inside], level.occupancy[100:400])
-    assert part.ranks is not None and level.ranks is not None
-    np.testing.assert_array_equal(part.ranks[inside], level.ranks[100:400])
-    known = np.append(part.codes, np.uint64(2**63))
-    every = np.append(level.codes, np.uint64(2**63))
-    np.testing.assert_array_equal(known[part.neighbors[inside]], every[level.neighbors[100:400]])
+@pytest.mark.parametrize("index", [0, 1, 4])
+def test_a_whole_level_of_the_pool_is_that_of_the_coder(index: int) -> None:
+    level, batch = _level(index), _whole(_pool(0, 0), index)
+    np.testing.assert_array_equal(batch.neighbors.numpy(), level.neighbors)
+    np.testing.assert_array_equal(batch.bits.numpy(), octree.unpack(level.occupancy))
+    np.testing.assert_array_equal(batch.second.numpy(), second_group(level.codes))
+    context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
+    assert (batch.statistics.numpy() == context.statistics).all()
+    assert batch.scored.all() and batch.parts == 1 and batch.sent is None
+
+
+def test_a_part_has_all_its_neighbours_around_it() -> None:
+    level, pool = _level(0), _pool(0)
+    batch = pool.take([100], [300], np.zeros(len(pool.sent), dtype=np.int64))
+    inside = batch.scored.numpy()
+    np.testing.assert_array_equal(batch.bits[inside].numpy(), octree.unpack(level.occupancy[100:400]))
+    every = np.append(level.occupancy, np.uint8(0))
+    known = np.append(np.packbits(batch.bits.numpy().astype(bool), axis=1, bitorder="little"), np.uint8(0))
+    np.testing.assert_array_equal(known[batch.neighbors[inside]], every[level.neighbors[100:400]])
+    # What is beyond two neighbours is absent.
+    assert 300 < len(batch.bits) < len(level.occupancy)
+    assert (batch.neighbors.numpy()[:, maps.CENTER] == np.arange(len(batch.bits))).all()
 
 
 @pytest.mark.parametrize("simulate", [scans.spinning_scan, scans.aerial_scan, scans.depth_capture])
@@ -95,23 +118,25 @@ def test_rays_hit_a_box_and_the_ground() -> None:
 
 
 def test_batches_hold_parts_of_several_levels() -> None:
-    config = GeometryTraining(size=SMALL, nodes_per_step=700, nodes_per_part=300)
-    batch = next(batches([_cloud(0), _cloud(1)], config, np.random.default_rng(0)))
+    config = PoolConfig(nodes_per_step=700, nodes_per_part=300)
+    batch = _pool(0, 0).draw(config, np.random.default_rng(0))
     count = len(batch.bits)
-    assert int(batch.scored.sum()) == 700
-    assert int(batch.part.max()) >= 2
+    assert 600 <= int(batch.scored.sum()) <= 700
+    assert batch.parts == int(batch.part.max()) + 1 >= 2
     assert batch.neighbors.shape == (count, 27) and int(batch.neighbors.max()) == count
-    # No node's neighbours lie in another part.
+    # No node's neighbours lie in another level.
     part = torch.cat([batch.part, torch.tensor([-1])])[batch.neighbors.long()]
     assert ((part == batch.part[:, None]) | (part == -1)).all()
 
 
-def _integer_logits(network: OccupancyNetwork, level: Level, statistics: np.ndarray) -> np.ndarray:
+def _integer_logits(
+    network: OccupancyNetwork, level: Level, statistics: np.ndarray, symbols: np.ndarray | None
+) -> np.ndarray:
     """Logits (n, 8), in integers, of a level coded with its true bits."""
     second = second_group(level.codes)
     order = np.argsort(second, kind="stable")
     place = np.append(np.argsort(order), len(order))
-    ranks = None if level.ranks is None else NodeRanks(level.level + 1, level.ranks[order])
+    ranks = None if symbols is None else NodeRanks(level.level + 1, symbols[order])
     state = network.begin(place[level.neighbors[order]], statistics, int((~second).sum()), ranks)
     out = np.empty((len(order), 8))
     for octant in range(8):
@@ -130,13 +155,13 @@ def test_the_integer_network_does_what_its_twin_does(sent: int) -> None:
         for name, parameter in twin.named_parameters():
             if name.startswith(("same", "ranks")) or name.endswith("bias"):
                 parameter.normal_(std=0.2)
-    level = _cloud(ranks=sent)[1]
+    level, symbols = _level(1), _symbols(_codes(), sent).get(2)
     context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
-    batch = join([(level, np.ones(len(level.codes), dtype=bool))], [context.statistics])
+    batch = _whole(_pool(sent), 1, sent=sent)
     with torch.no_grad():
         exact = twin(*inputs(batch), dtype=torch.float32)
         rough = twin(*inputs(batch))
-    got = _integer_logits(OccupancyNetwork.from_tensors(twin.tensors()), level, context.statistics)
+    got = _integer_logits(OccupancyNetwork.from_tensors(twin.tensors()), level, context.statistics, symbols)
     rounded = np.floor(exact.numpy() * LOGIT_UNIT + 0.5)
     np.testing.assert_array_equal(got, rounded.clip(-LOGIT_MAX, LOGIT_MAX))
     assert len(np.unique(got)) > 100
@@ -150,56 +175,55 @@ def test_ranks_of_several_levels_in_one_batch_do_not_mix() -> None:
     torch.nn.init.normal_(twin.ranks_bias)
     for parameter in twin.ranks.parameters():
         torch.nn.init.normal_(parameter)
-    levels = [*_cloud(ranks=3)[:4], *_cloud()[:2]]
-    parts = [(level, np.ones(len(level.codes), dtype=bool)) for level in levels]
-    statistics = [np.full(14, 20)] * len(parts)
+    pool = _pool(3, 0)
+    rows = [0, 1, 2, 3, *range(len(pool.sent) - 5, len(pool.sent))]
     with torch.no_grad():
-        joint = twin(*inputs(join(parts, statistics)), dtype=torch.float32)
-        single = [twin(*inputs(join([part], statistics[:1])), dtype=torch.float32) for part in parts]
+        joint = twin(*inputs(_whole(pool, *rows, sent=3)), dtype=torch.float32)
+        single = [twin(*inputs(_whole(pool, row, sent=3)), dtype=torch.float32) for row in rows]
     torch.testing.assert_close(joint, torch.cat(single), rtol=0, atol=0)
 
 
 def test_parts_draw_every_number_of_ranks_and_often_none() -> None:
-    level = _cloud(ranks=3)[1]
-    rng = np.random.default_rng(0)
-    drawn = [draw_ranks(level, 0.5, rng).ranks for _ in range(600)]
-    sent = np.array([0 if ranks is None else ranks.shape[1] for ranks in drawn])
+    pool, rng = _pool(3), np.random.default_rng(0)
+    config = PoolConfig(nodes_per_step=100, nodes_per_part=100, level_shares=(0, 1, 0, 0))
+    batches = [pool.draw(config, rng) for _ in range(600)]
+    sent = np.array([int(batch.sent[0, 1]) for batch in batches if batch.sent is not None])
     assert 250 < (sent == 0).sum() < 350
     assert all(70 < (sent == k).sum() < 130 for k in (1, 2, 3))
-    assert level.ranks is not None
-    for ranks in drawn:
-        if ranks is not None:
-            np.testing.assert_array_equal(ranks, level.ranks[:, : ranks.shape[1]])
-    assert draw_ranks(_cloud()[1], 0.0, rng).ranks is None
+    symbols = _symbols(_codes(), 3)[2]
+    whole = _whole(pool, 1, sent=2)
+    assert whole.ranks is not None
+    np.testing.assert_array_equal(whole.ranks[:, :2].numpy(), symbols[:, :2])
+    assert not whole.ranks[:, 2:].any()
 
 
 def test_training_stores_a_network_that_hears_ranks_and_can_go_on(tmp_path: Path) -> None:
     # All parts are of G_0 and have ranks: a single step teaches something.
     config = GeometryTraining(
-        size=SMALL, nodes_per_step=500, nodes_per_part=300, without_ranks=0.0, level_shares=(1, 0, 0, 0)
+        SMALL,
+        PoolConfig(nodes_per_step=500, nodes_per_part=300, without_ranks=0.0, level_shares=(1, 0, 0, 0)),
     )
-    clouds, console = [_cloud(ranks=2)], Console(file=io.StringIO())
+    pool, console, device = _pool(2), Console(file=io.StringIO()), torch.device("cpu")
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     deaf = {k: v for k, v in GeometryTwin(SMALL).state_dict().items() if not k.startswith("ranks")}
     torch.save(deaf, tmp_path / "deaf.pt")
-    twin = train(clouds, config, 0.005, first, console, tmp_path / "deaf.pt")
+    twin = train(pool, config, 0.005, first, console, tmp_path / "deaf.pt", device)
     heard = (twin.ranks_bias != 0).any(dim=2)
     assert heard[2, :2].any() and not heard[2, 2:].any() and not heard[:2].any()
     stored = load_file(first)
     assert OccupancyNetwork.from_tensors(stored).ranks.keys() == {3, 2, 1}
-    train(clouds, config, 1e-9, second, console, first.with_suffix(".pt"))
+    train(pool, config, 1e-9, second, console, first.with_suffix(".pt"), device)
     again = load_file(second)
     assert all(np.array_equal(again[name], value) for name, value in stored.items())
     torch.save({"presence.old_name": torch.zeros(3), **deaf}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="old_name"):
-        train(clouds, config, 1e-9, second, console, tmp_path / "other.pt")
+        train(pool, config, 1e-9, second, console, tmp_path / "other.pt", device)
 
 
 def test_a_part_counts_by_its_relative_size() -> None:
-    level = _cloud()[0]
-    parts = [cut(level, 0, 200), cut(level, 300, 500)]
-    statistics = [np.zeros(14)] * 2
-    batch = join(parts, statistics)
+    pool = _pool(0, 0)
+    second = int(pool.begins[len(pool.sent) // 2])
+    batch = pool.take([0, second], [200, 200], np.zeros(len(pool.sent), dtype=np.int64))
     cost = torch.where(batch.part == 0, 1.0, 5.0).requires_grad_()
     relative_size(cost, batch).backward()
     assert cost.grad is not None

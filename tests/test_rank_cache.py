@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from pccodec.model.store import Model
 from pccodec.sparse.neighbors import child_map
 from pccodec.training import rank_cache
-from pccodec.training.geometry import load_clouds
+from pccodec.training.geometry import load_pool
 from pccodec.training.levels import CloudCache, octree_of
 from pccodec.training.rank_cache import RankCache, cloud_ranks
 from pccodec.voxels import morton
@@ -100,15 +101,17 @@ def test_stored_ranks_come_back_with_their_clouds(clouds: Path) -> None:
 def test_clouds_are_loaded_with_ranks_that_are_computed_once(
     clouds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    console = Console(file=io.StringIO())
-    load_clouds([clouds], MODEL, console)
+    console, device = Console(file=io.StringIO()), torch.device("cpu")
+    load_pool([clouds], MODEL, console, device)
     monkeypatch.delattr(rank_cache, "latent_ranks")
-    first, sparse, last = load_clouds([clouds], MODEL, console)
-    assert all(level.ranks is None for level in sparse)
-    for levels in (first, last):
-        assert [level.level for level in levels if level.ranks is not None] == [1, 2]
-        for level in levels[1:3]:
-            expected = _symbols(level.codes, CONFIG.ranks[level.level + 1])
-            np.testing.assert_array_equal(level.ranks, expected)
-    (plain, *_) = load_clouds([clouds], None, console)
-    assert all(level.ranks is None for level in plain)
+    pool = load_pool([clouds], MODEL, console, device)
+    depths = [octree_of(CloudCache(clouds).codes(index)).depth for index in range(3)]
+    with_ranks = [[0, 2, 4] + [0] * (depth - 3) for depth in depths]
+    assert pool.sent.tolist() == [*with_ranks[0], *[0] * depths[1], *with_ranks[2]]
+    row = depths[0] + depths[1] + 2
+    count = int(pool.begins[row + 1] - pool.begins[row])
+    batch = pool.take([int(pool.begins[row])], [count], pool.sent)
+    codes = CloudCache(clouds).octree(2).codes[3]
+    assert batch.ranks is not None
+    np.testing.assert_array_equal(batch.ranks.numpy(), _symbols(codes, 4))
+    assert not load_pool([clouds], None, console, device).sent.any()

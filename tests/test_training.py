@@ -15,7 +15,8 @@ from pccodec.cli.train import train_command
 from pccodec.errors import InputError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
-from pccodec.training.batches import draw_batch, make_batch, mirrored
+from pccodec.training.batches import make_batch, mirrored
+from pccodec.training.block_pool import BlockPool, DeviceBatch
 from pccodec.training.config import TrainConfig
 from pccodec.training.loop import Trainer
 from pccodec.training.objective import LossConfig, State, StateConfig, run_step
@@ -70,6 +71,10 @@ def test_blocks_of_a_batch_do_not_touch(cache: BlockCache) -> None:
     assert batch.counts[:, 0].tolist() == [len(cache[0]), len(cache[1])]
 
 
+def _batch(cache: BlockCache) -> DeviceBatch:
+    return DeviceBatch.of(BlockPool(cache, torch.device("cpu")).take([0]))
+
+
 def test_held_out_meshes_are_not_trained_on() -> None:
     files = [Path(f"{i}.npz") for i in range(100)]
     kept, held_out = split_files(files)
@@ -94,7 +99,7 @@ def test_every_state_trains_what_it_uses(cache: BlockCache, finest: int, tmp_pat
     outcome = run_step(
         trainer.model,
         trainer.rate,
-        make_batch([cache[0]]),
+        _batch(cache),
         State(finest, active),
         LossConfig(),
         1.0,
@@ -115,7 +120,7 @@ def test_training_resumes_where_it_stopped(cache: BlockCache, tmp_path: Path) ->
         losses = []
         for step in steps:
             torch.manual_seed(step)
-            losses.append(trainer.step(np.random.default_rng(step))["loss"])
+            losses.append(float(trainer.step(np.random.default_rng(step))["loss"]))
         return losses
 
     whole = Trainer(config, cache, cache, tmp_path / "whole")
@@ -143,7 +148,7 @@ def test_loss_falls_and_the_release_encodes(
 ) -> None:
     config = TrainConfig(TINY, batch_blocks=1, minutes=1e9, warmup_steps=1)
     trainer = Trainer(config, cache, cache, tmp_path)
-    batch, state = draw_batch(cache, 1, 10**6, np.random.default_rng(0)), State(3, {3: 0, 2: 0, 1: 0})
+    batch, state = _batch(cache), State(3, {3: 0, 2: 0, 1: 0})
 
     def loss() -> float:
         with torch.no_grad():

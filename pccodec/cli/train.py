@@ -23,6 +23,7 @@ CALIBRATION_BLOCKS = 160
 @click.option("--run", type=click.Path(path_type=Path), default=Path("out/run"), show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("out/blocks"), show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the run's newest checkpoint.")
+@click.option("--start", type=click.Path(path_type=Path), help="Checkpoint whose weights to begin with.")
 @click.option("--geometry", default=None, metavar="MODEL", help="Model whose geometry network is kept.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Model file: NAME.safetensors.")
 def train_command(
@@ -31,6 +32,7 @@ def train_command(
     run: Path,
     cache: Path,
     resume: bool,
+    start: Path | None,
     geometry: str | None,
     output: Path | None,
 ) -> None:
@@ -60,6 +62,8 @@ def train_command(
     trainer = Trainer(settings, blocks, held_out, run, known.geometry)
     if resume:
         trainer.restore(checkpoint)
+    elif start is not None:
+        trainer.start_from(start)
     _run(trainer)
     if output is not None:
         from pccodec.training.release import release

@@ -25,7 +25,8 @@ from pccodec.voxels.octree import POPCOUNT
 
 _LAST = PASSES - 1
 _HEADER_LEVELS = 4
-_FACES = (4, 10, 12, 14, 16, 22)
+FACES = (4, 10, 12, 14, 16, 22)
+"""Columns of a neighbour map that are face neighbours."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,23 @@ class LevelContext:
     @property
     def statistics(self) -> np.ndarray:
         """The level as a whole in integers 0…127, int64 (STATISTICS,), for the network."""
-        level, count = self.level, len(self.neighbors)
+        count = len(self.neighbors)
         present = self.neighbors < count
         # The default integer has 32 bits on some machines.
         degree = present.sum(axis=1, dtype=np.int64)
-        faces = int(present[:, _FACES].sum(dtype=np.int64))
+        faces = int(present[:, FACES].sum(dtype=np.int64))
+        return self.describe(count, int(degree.sum()), faces, int((degree == 1).sum()))
+
+    def describe(self, count: int, pairs: int, faces: int, alone: int) -> np.ndarray:
+        """:attr:`statistics` from sums over the neighbour map.
+
+        Args:
+            count: nodes of ``X_{l+1}``.
+            pairs: their neighbours, each node counted as its own.
+            faces: their face neighbours.
+            alone: nodes without any neighbour.
+        """
+        level = self.level
         values = [
             64 * (level == 0),
             64 * (level == 1),
@@ -81,9 +94,9 @@ class LevelContext:
             self._ratio(level + 2),
             self._ratio(level - 1) if level else 0,
             64 * (level > 0 and self._known(level - 1) > 0),
-            4 * int(degree.sum()) // count,
+            4 * pairs // count,
             16 * faces // count,
-            127 * int((degree == 1).sum()) // count,
+            127 * alone // count,
             min(127, 5 * count.bit_length()),
         ]
         return np.array(values, dtype=np.int64).clip(0, 127)

@@ -17,7 +17,7 @@ from pccodec.voxels import octree
 UNLIMITED = 1 << 62
 
 _WHOLE = 256
-_CHILD = LOGIT_UNIT // 2
+CHILD = LOGIT_UNIT // 2
 """One child in the scores of :func:`select_children`: half a nat."""
 SPARE = 3
 """32nds of nodes that are kept beyond their number while there are finer levels: a missing node is a
@@ -175,10 +175,10 @@ def select_children(logits: np.ndarray, count: int, partial: Partial | None) -> 
         np.copyto(ordered, _CERTAIN, where=occupied)
     expected = chance.sum(axis=0, dtype=np.int64)
     missing = min(max(count - int(found.sum()), 0), logits.size)
-    share = expected * (_CHILD * missing) // max(1, int(expected.sum()))
-    bonus = np.minimum(found * _CHILD + share, 8 * _CHILD).astype(np.int32)
+    share = expected * (CHILD * missing) // max(1, int(expected.sum()))
+    bonus = np.minimum(found * CHILD + share, 8 * CHILD).astype(np.int32)
     ranks = _ranks(ordered)
-    score = rows - _CHILD * ranks.astype(np.int32) + bonus
+    score = rows - CHILD * ranks.astype(np.int32) + bonus
     np.copyto(score, -_CERTAIN, where=ordered == -_CERTAIN)
     np.copyto(score, _CERTAIN, where=((ranks == 0) & (ordered > -_CERTAIN)) | (ordered == _CERTAIN))
     count = min(max(count, int((score == _CERTAIN).sum())), int((score > -_CERTAIN).sum()))

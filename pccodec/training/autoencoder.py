@@ -115,11 +115,11 @@ class Activation(nn.Module):
         self.register_buffer("bits", torch.tensor(ACTIVATION_UNIT.bit_length() - 1, dtype=torch.int8))
         self.watching = False
         self.largest = 0.0
+        self.read_unit()
 
-    @property
-    def unit(self) -> float:
-        """Steps in 1.0."""
-        return 2.0 ** int(self.bits)
+    def read_unit(self) -> None:
+        """Set ``unit``, the steps in 1.0, by ``bits``: asking a device in every forward pass is slow."""
+        self.unit = 2.0 ** int(self.bits)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape and dtype in and out."""
@@ -136,6 +136,7 @@ class Activation(nn.Module):
             return
         bits = math.floor(math.log2(ACTIVATION_MAX / max(self.largest, 1e-3)))
         self.bits.fill_(max(0, min(STREAM_BITS - 1, bits)))
+        self.read_unit()
         self.watching, self.largest = False, 0.0
 
 
@@ -168,7 +169,7 @@ class ResidualTwin(nn.Module):
     def tensors(self) -> dict[str, np.ndarray]:
         """The integer residual's tensors."""
         layers = {"first": self.first, "second": self.second}
-        return {"enter.bits": self.enter.bits.numpy(), **_export(layers)}
+        return {"enter.bits": self.enter.bits.cpu().numpy(), **_export(layers)}
 
 
 def _export(layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
@@ -271,7 +272,7 @@ class LevelSynthesis(nn.Module):
         """
         if y_hat is None:
             y_hat = context.new_zeros(len(context), self.mask.features)
-        sent = prefix_mask(self.mask.features, active).expand(len(context), -1)
+        sent = prefix_mask(self.mask.features, active, context.device).expand(len(context), -1)
         latent = self.latent(self.mask(y_hat, active).to(dtype)) + self.sent(sent.to(dtype))
         stream = _to_stream(context + _to_stream(latent))
         for block in self.mix:
@@ -297,7 +298,7 @@ class LevelSynthesis(nn.Module):
             "logits": self.logits,
             **{f"descend.{o}": layer for o, layer in enumerate(self.descend)},
         }
-        out = {"leave.bits": self.leave.bits.numpy(), **_export(layers)}
+        out = {"leave.bits": self.leave.bits.cpu().numpy(), **_export(layers)}
         for name, residual in self._residuals().items():
             out |= {f"{name}.{key}": value for key, value in residual.tensors().items()}
         return out
@@ -342,6 +343,9 @@ class Autoencoder(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's; the steps of the activations that come with it are told to the layers."""
         result = super().load_state_dict(*args, **kwargs)
+        for module in self.modules():
+            if isinstance(module, Activation):
+                module.read_unit()
         for level in LATENT_LEVELS:
             self.synthesis(level).set_units()
         return result
@@ -366,7 +370,7 @@ class Autoencoder(nn.Module):
         out = {}
         for level in LATENT_LEVELS:
             for name, value in self.analysis(level).state_dict().items():
-                out[f"analysis.{level}.{name}"] = value.to(torch.float16).numpy()
+                out[f"analysis.{level}.{name}"] = value.to(torch.float16).cpu().numpy()
             for name, integers in self.synthesis(level).tensors().items():
                 out[f"synthesis.{level}.{name}"] = integers
         return out

@@ -1,4 +1,4 @@
-"""Batches: several blocks as one octree whose roots are the blocks, shuffled and mirrored."""
+"""Several blocks as one octree whose roots are the blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from pccodec.model.synthesis import conditions
 from pccodec.sparse.neighbors import level_maps
-from pccodec.training.shapes import BLOCK_BITS, BlockCache
+from pccodec.training.shapes import BLOCK_BITS
 from pccodec.voxels import morton, octree
 
 
@@ -64,15 +64,3 @@ def make_batch(blocks: list[np.ndarray]) -> Batch:
         axis=1,
     )
     return Batch(tree, maps, counts)
-
-
-def draw_batch(cache: BlockCache, size: int, voxel_budget: int, rng: np.random.Generator) -> Batch:
-    """Up to ``size`` random blocks of together at most about ``voxel_budget`` voxels, at least one."""
-    blocks: list[np.ndarray] = []
-    voxels = 0
-    while len(blocks) < size and voxels < voxel_budget:
-        codes = mirrored(cache[int(rng.integers(len(cache)))], rng)
-        if not blocks or voxels + len(codes) <= voxel_budget:
-            blocks.append(codes)
-        voxels += len(codes)
-    return make_batch(blocks)

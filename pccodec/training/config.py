@@ -32,7 +32,9 @@ class TrainConfig:
             helped in the studies (docs/masklayer.md), so that new runs do without; models up
             to dense3 were trained with both.
         ema: decay of the averaged weights that are released.
+        validation_steps: steps between two validations.
         threads: CPU threads.
+        device: where to train, as torch names it: "cpu" or "cuda".
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -50,7 +52,9 @@ class TrainConfig:
     masked_optimizer: bool = False
     rescale: bool = False
     ema: float = 0.998
+    validation_steps: int = 1000
     threads: int = 1
+    device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -1,13 +1,11 @@
 """Octree levels of whole simulated clouds, for training the coder of the geometry layers.
 
 The geometry coder sees whole clouds: their coarse levels, their statistics, and
-sparse captures beside dense surfaces. Clouds are drawn once and cached as Morton
-codes; batches are parts of levels with a rim of neighbours around them.
+sparse captures beside dense surfaces. Clouds are drawn once and cached as Morton codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,10 @@ from pccodec.voxels import morton
 from pccodec.voxels.octree import Octree
 
 KINDS = ("dense", "depth", "spinning", "aerial")
+SCANS = ("spinning", "aerial")
+"""Kinds whose third axis is the vertical."""
 KIND_SHARES = (0.58, 0.14, 0.15, 0.13)
 _SIZE = 1024
-_RIM = 2
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ class Level:
         occupancy: uint8 (n,), child bits of each node.
         counts: number of nodes of every level of the cloud.
         codes: uint64 (n,), the nodes of ``X_{l+1}``.
-        ranks: int8 (n, K), latent ranks of the nodes, if there are any: known before ``G_l``.
     """
 
     level: int
@@ -43,7 +41,6 @@ class Level:
     occupancy: np.ndarray
     counts: dict[int, int]
     codes: np.ndarray
-    ranks: np.ndarray | None = None
 
 
 def draw_cloud(file: Path, kind: str, seed: int) -> np.ndarray:
@@ -69,25 +66,37 @@ def draw_cloud(file: Path, kind: str, seed: int) -> np.ndarray:
     return np.unique(morton.encode(voxels))
 
 
+def mirrored_cloud(codes: np.ndarray, upright: bool, rng: np.random.Generator) -> np.ndarray:
+    """A cloud under a random symmetry of the cube, as sorted codes, moved to a corner of the grid's octant.
+
+    Args:
+        codes: sorted Morton codes, uint64 (n,).
+        upright: whether the third axis stays: scans of scenes have a vertical.
+        rng: draws the symmetry.
+    """
+    coords = morton.decode(codes).astype(np.int64)
+    axes = np.array([*rng.permutation(2), 2]) if upright else rng.permutation(3)
+    flips = rng.random(3) < 0.5
+    if upright:
+        flips[2] = False
+    coords = coords[:, axes]
+    coords = np.where(flips, coords.max(axis=0) - coords, coords) + rng.integers(0, 8, 3)
+    return np.sort(morton.encode(coords))
+
+
 def octree_of(codes: np.ndarray) -> Octree:
     """The octree of sorted codes, no deeper than they need."""
     depth = max(1, -(-int(codes[-1]).bit_length() // 3))
     return Octree.build(codes, depth)
 
 
-def levels_of(octree: Octree, ranks: Mapping[int, np.ndarray] | None = None) -> list[Level]:
-    """All geometry layers of a cloud; entry ``l`` is ``G_l``.
-
-    Args:
-        octree: the cloud.
-        ranks: latent ranks int8 (n, K) of the nodes of ``X_l``, by level ``l``.
-    """
-    latents = ranks or {}
+def levels_of(octree: Octree) -> list[Level]:
+    """All geometry layers of a cloud; entry ``l`` is ``G_l``."""
     counts = {level: len(codes) for level, codes in enumerate(octree.codes)}
     neighbors, found = maps.root_map(), []
     for level in range(octree.depth - 1, -1, -1):
         codes, occupancy = octree.codes[level + 1], octree.occupancy[level]
-        found.append(Level(level, neighbors, occupancy, counts, codes, latents.get(level + 1)))
+        found.append(Level(level, neighbors, occupancy, counts, codes))
         if level:
             neighbors = maps.child_map(neighbors, occupancy)
     return found[::-1]
@@ -103,9 +112,14 @@ class CloudCache:
     def __len__(self) -> int:
         return len(self.kinds)
 
+    def codes(self, index: int) -> np.ndarray:
+        """Sorted Morton codes, uint64 (n,), of a cloud's voxels."""
+        found: np.ndarray = self._codes[self._offsets[index] : self._offsets[index + 1]]
+        return found
+
     def octree(self, index: int) -> Octree:
         """A cloud."""
-        return octree_of(self._codes[self._offsets[index] : self._offsets[index + 1]])
+        return octree_of(self.codes(index))
 
     @classmethod
     def build(cls, data: Path, file: Path, count: int, seed: int, workers: int = 1) -> CloudCache:
@@ -126,30 +140,3 @@ class CloudCache:
             kinds=kinds[good],
         )
         return cls(file)
-
-
-def cut(level: Level, start: int, stop: int) -> tuple[Level, np.ndarray]:
-    """Nodes ``start``…``stop`` of a level with a rim of neighbours, and which of them are inside.
-
-    Nodes beyond the rim are treated as absent; the mask, bool (n,), says which
-    nodes to score.
-    """
-    count = len(level.occupancy)
-    keep = np.zeros(count + 1, dtype=bool)
-    keep[start:stop] = True
-    for _ in range(_RIM):
-        keep[np.unique(level.neighbors[keep[:count]])] = True
-    keep[count] = False
-    chosen = np.flatnonzero(keep)
-    renumber = np.full(count + 1, len(chosen), dtype=np.int32)
-    renumber[chosen] = np.arange(len(chosen), dtype=np.int32)
-    inside = (chosen >= start) & (chosen < stop)
-    part = Level(
-        level.level,
-        renumber[level.neighbors[chosen]],
-        level.occupancy[chosen],
-        level.counts,
-        level.codes[chosen],
-        None if level.ranks is None else level.ranks[chosen],
-    )
-    return part, inside

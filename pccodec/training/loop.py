@@ -19,7 +19,7 @@ from pccodec.masklayer import MaskedOptimizer
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.training.autoencoder import Autoencoder, LevelAnalysis, LevelSynthesis
-from pccodec.training.batches import draw_batch
+from pccodec.training.block_pool import BlockPool
 from pccodec.training.config import TrainConfig
 from pccodec.training.objective import LatentRate, LossConfig, StateConfig, run_step
 from pccodec.training.shapes import BlockCache
@@ -69,14 +69,16 @@ class Trainer:
     ) -> None:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.config, self.cache, self.held_out, self.folder = config, cache, held_out, folder
+        self.config, self.held_out, self.folder = config, held_out, folder
+        self.device = torch.device(config.device)
+        self.pool = BlockPool(cache, self.device)
         self.geometry = geometry
         self.states, self.loss = StateConfig(), LossConfig()
-        self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks))
+        self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks)).to(self.device)
         for level in LATENT_LEVELS:
             mask = self.model.synthesis(level).mask
             mask.rescale = config.rescale
-        self.rate = LatentRate(config.model)
+        self.rate = LatentRate(config.model).to(self.device)
         self.parameters = [*self.model.parameters(), *self.rate.parameters()]
         # Scales must follow the latents at once: while they lag, rates are wrong and ranks die.
         groups = [
@@ -116,7 +118,7 @@ class Trainer:
 
     def restore(self, file: Path) -> None:
         """Go on from a checkpoint, full or archived (:func:`pccodec.training.release.archive`)."""
-        state: dict[str, Any] = torch.load(file, weights_only=True)
+        state: dict[str, Any] = torch.load(file, weights_only=True, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.rate.load_state_dict(state["rate"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -125,6 +127,21 @@ class Trainer:
             for name, value in state["average"].items()
         }
         self.steps, self.seconds = state["steps"], state["seconds"]
+
+    def start_from(self, file: Path) -> None:
+        """Take the averaged weights of another run, as far as they fit, and begin a schedule of its own.
+
+        Of more latent ranks the first ones are taken; residual blocks that are new begin as the identity.
+        """
+        state: dict[str, Any] = torch.load(file, weights_only=True, map_location=self.device)
+        for module, given in ((self.model, state["average"]), (self.rate, state["rate"])):
+            own = module.state_dict()
+            for name, value in own.items():
+                if name in given:
+                    part = given[name][tuple(slice(size) for size in value.shape)]
+                    own[name] = part.to(value.dtype) if part.shape == value.shape else value
+            module.load_state_dict(own)
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.steps + 1) / self.config.warmup_steps)
@@ -137,15 +154,15 @@ class Trainer:
         # Geometric: the rate weight must not jump while the ranks are still finding their use.
         return self.config.rate_start ** (1.0 - share)
 
-    def step(self, rng: np.random.Generator) -> dict[str, float]:
-        """One training step; returns what is logged."""
+    def step(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """One training step; returns what is logged, numbers on the device."""
         begin = time.perf_counter()
         config = self.config
         if self.steps < config.float_steps:
             self.model.watch()
         elif self.steps == config.float_steps:
             self.model.fit()
-        batch = draw_batch(self.cache, config.batch_blocks, config.batch_voxels, rng)
+        batch = self.pool.draw(config.batch_blocks, config.batch_voxels, rng)
         state = self.states.draw(config.model.ranks, rng)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["speed"]
@@ -166,15 +183,10 @@ class Trainer:
             self.masked.step({str(level): state.active[level] for level in LATENT_LEVELS})
         else:
             self.optimizer.step()
-        decay = min(config.ema, self.steps / (self.steps + 10.0))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1.0 - decay)
-            else:
-                self.average[name].copy_(value)
+        self._update_average()
         self.steps += 1
         self.seconds += time.perf_counter() - begin
-        values = {"loss": float(outcome.loss.detach())}
+        values = {"loss": outcome.loss.detach()}
         for level, bits in outcome.child_bits.items():
             arrived = state.active.get(level, 0)
             ranks = self.config.model.ranks.get(level, 0)
@@ -184,6 +196,17 @@ class Trainer:
         for level, ranks_bits in outcome.rank_bits.items():
             values |= {f"rank{level}_{k + 1}": bits for k, bits in enumerate(ranks_bits)}
         return values
+
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, self.steps / (self.steps + 10.0))
+        averages, values = [], []
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.average[name])
+                values.append(value)
+            else:
+                self.average[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1.0 - decay)
 
     def validate(self, blocks: int = 6) -> dict[str, Any]:
         """Rate-distortion curve on held-out blocks with the averaged weights."""
@@ -195,7 +218,7 @@ class Trainer:
     def run(self) -> Iterator[dict[str, Any]]:
         """Train to the end of the schedule; yields a row of means every 50 steps, and validations."""
         rng = np.random.default_rng([self.config.seed, self.steps])
-        window: defaultdict[str, list[float]] = defaultdict(list)
+        window: defaultdict[str, list[Tensor]] = defaultdict(list)
         saved = time.perf_counter()
         with (self.folder / "log.jsonl").open("a") as log:
             while self.progress < 1.0:
@@ -206,13 +229,16 @@ class Trainer:
                         "step": self.steps,
                         "seconds": round(self.seconds, 1),
                         "rate_factor": round(self._rate_factor(), 4),
-                        **{name: round(float(np.mean(values)), 4) for name, values in sorted(window.items())},
+                        **{
+                            name: round(float(torch.stack(values).mean()), 4)
+                            for name, values in sorted(window.items())
+                        },
                     }
                     window.clear()
                     log.write(json.dumps(row) + "\n")
                     log.flush()
                     yield row
-                if self.steps % (20 * LOG_STEPS) == 0:
+                if self.steps % self.config.validation_steps == 0:
                     row = self.validate()
                     log.write(json.dumps(row) + "\n")
                     log.flush()

@@ -10,9 +10,9 @@ the cross-entropy falls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,13 +21,13 @@ from torch.nn import functional
 
 from pccodec.entropy.geometry import LevelContext
 from pccodec.entropy.prediction import predict_level
-from pccodec.model.analysis import descriptor
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import LOGIT_UNIT, OccupancyNetwork
-from pccodec.model.upsampling import SPARE, nodes_to_keep, select_children
+from pccodec.model.upsampling import SPARE, nodes_to_keep
 from pccodec.sparse.neighbors import child_map
+from pccodec.training import nodes
 from pccodec.training.autoencoder import Autoencoder, LevelInput
-from pccodec.training.batches import Batch
+from pccodec.training.block_pool import DeviceBatch
 from pccodec.voxels import octree
 
 
@@ -105,7 +105,7 @@ class LossConfig:
     """
 
     distortion: dict[int, float] = field(default_factory=lambda: {3: 16.0, 2: 4.0, 1: 1.0})
-    rate: dict[int, float] = field(default_factory=lambda: {3: 42.0, 2: 10.0, 1: 3.5})
+    rate: dict[int, float] = field(default_factory=lambda: {3: 60.0, 2: 14.0, 1: 5.0})
 
 
 class LatentRate(nn.Module):
@@ -119,6 +119,11 @@ class LatentRate(nn.Module):
         self.log_scale = nn.ParameterDict(
             {str(level): nn.Parameter(torch.zeros(config.ranks[level])) for level in LATENT_LEVELS}
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters lie."""
+        return self.log_scale[str(LATENT_LEVELS[0])].device
 
     def forward(self, y: Tensor, level: int) -> Tensor:
         """Bits (n, K) of y (n, K) under bins of width 1.
@@ -134,33 +139,11 @@ class LatentRate(nn.Module):
 
 @dataclass
 class Outcome:
-    """Loss and its parts: bits a node by level, and bits a node by level and rank."""
+    """Loss and its parts, tensors: bits a node by level, and bits a node (K,) by level."""
 
     loss: Tensor
-    child_bits: dict[int, float]
-    rank_bits: dict[int, list[float]]
-
-
-def _selected(logits: np.ndarray, block: np.ndarray, level: int, counts: np.ndarray) -> np.ndarray:
-    """Children at a level, uint8 (n,), that the decoder would reconstruct in each block.
-
-    Nodes are sorted by block; ``counts`` are the blocks' numbers of true nodes at the level.
-    """
-    steps = np.rint(logits * LOGIT_UNIT).astype(np.int32)
-    bounds = np.searchsorted(block, np.arange(len(counts) + 1))
-    chosen = [
-        select_children(steps[begin:end], nodes_to_keep(int(count), SPARE if level else 0), None)
-        for (begin, end), count in zip(pairwise(bounds), counts, strict=True)
-        if end > begin
-    ]
-    return np.concatenate(chosen)
-
-
-def _true_children(tree: octree.Octree, level: int, codes: np.ndarray) -> np.ndarray:
-    """Child bits, uint8 (n,), of nodes of a level; nodes that do not exist have none."""
-    nodes = tree.codes[level]
-    place = np.minimum(np.searchsorted(nodes, codes), len(nodes) - 1)
-    return np.where(nodes[place] == codes, tree.occupancy[level - 1][place], 0).astype(np.uint8)
+    child_bits: dict[int, Tensor]
+    rank_bits: dict[int, Tensor]
 
 
 def quantize(y: Tensor, noisy: bool) -> Tensor:
@@ -174,9 +157,10 @@ def quantize(y: Tensor, noisy: bool) -> Tensor:
     return y + (torch.round(y) - y).detach()
 
 
-def _predicted_start(batch: Batch, finest: int, geometry: OccupancyNetwork) -> tuple[np.ndarray, np.ndarray]:
+def _predicted_start(batch: DeviceBatch, finest: int, geometry: OccupancyNetwork) -> tuple[Tensor, Tensor]:
     """``X_3`` as predicted from level ``finest``: codes, and map (n, 27)."""
-    codes, neighbors = batch.tree.codes[finest], batch.maps[finest]
+    codes = batch.tree.codes[finest].cpu().numpy().astype(np.uint64)
+    neighbors = batch.tree.maps[finest].cpu().numpy()
     counts = {level: int(count) for level, count in enumerate(batch.counts.sum(0))}
     for level in range(finest - 1, LATENT_LEVELS[0] - 1, -1):
         context = LevelContext(neighbors, level, counts, codes)
@@ -188,13 +172,14 @@ def _predicted_start(batch: Batch, finest: int, geometry: OccupancyNetwork) -> t
             partial=None,
         )
         codes, neighbors = octree.expand(codes, occupancy), child_map(neighbors, occupancy)
-    return codes, neighbors
+    found = torch.from_numpy(codes.astype(np.int64)), torch.from_numpy(neighbors)
+    return found[0].to(batch.device), found[1].to(batch.device)
 
 
 def run_step(
     model: Autoencoder,
     rate: LatentRate,
-    batch: Batch,
+    batch: DeviceBatch,
     state: State,
     loss_config: LossConfig,
     rate_factor: float,
@@ -212,48 +197,49 @@ def run_step(
         dtype: of the networks' products.
     """
     level = LATENT_LEVELS[0]
+    tree = batch.tree
     if state.finest > level and geometry is not None:
-        codes, found = _predicted_start(batch, state.finest, geometry)
+        codes, neighbors = _predicted_start(batch, state.finest, geometry)
     else:
-        codes, found = batch.tree.codes[level], batch.maps[level]
-    neighbors = torch.from_numpy(found)
+        codes, neighbors = tree.codes[level], tree.maps[level]
     inherited: Tensor | None = None
-    loss = torch.zeros(())
-    child_bits: dict[int, float] = {}
-    rank_bits: dict[int, list[float]] = {}
+    loss = torch.zeros((), device=batch.device)
+    child_bits: dict[int, Tensor] = {}
+    rank_bits: dict[int, Tensor] = {}
     while True:
         network = model.synthesis(level)
         block = batch.block_of(codes, level)
-        known = torch.from_numpy(batch.conditions(level, level >= state.finest)[block])
+        known = batch.conditions(level, level >= state.finest)[block]
         context = network.embed(LevelInput(neighbors, known, inherited), dtype)
         y_hat = None
         active = state.active.get(level, 0)
         if active:
-            shape = torch.from_numpy(descriptor(batch.tree, level)).to(dtype)
+            shape = nodes.descriptor(tree, level).to(dtype)
             y = model.analysis(level)(shape, context.detach().to(dtype), neighbors)
             y_hat = quantize(y, noisy)
             bits = rate(y_hat, level)[:, :active]
             loss = loss + rate_factor * loss_config.rate[level] * bits.sum()
-            rank_bits[level] = bits.detach().mean(0).tolist()
+            rank_bits[level] = bits.detach().mean(0)
         logits, features = network(context, neighbors, y_hat, active, dtype)
 
-        true = _true_children(batch.tree, level, codes)
-        target = octree.unpack(true)
-        bce = functional.binary_cross_entropy_with_logits(
-            logits, torch.from_numpy(target.astype(np.float32)), reduction="sum"
-        )
-        child_bits[level] = float(bce.detach()) / float(np.log(2.0)) / len(batch.tree.codes[level])
-        loss = loss + bce * (loss_config.distortion[level] / float(np.log(2.0)))
+        true = nodes.true_children(tree, level, codes)
+        bce = functional.binary_cross_entropy_with_logits(logits, nodes.unpack(true).float(), reduction="sum")
+        child_bits[level] = bce.detach() / (math.log(2.0) * len(tree.codes[level]))
+        loss = loss + bce * (loss_config.distortion[level] / math.log(2.0))
         if level == 1:
             break
 
-        if level - 1 >= state.finest:
-            occupancy = true
-        else:
-            occupancy = _selected(logits.detach().numpy(), block, level - 1, batch.counts[:, level - 1])
-        node, octant = octree.children(occupancy)
-        inherited = network.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
-        neighbors = torch.from_numpy(child_map(neighbors.numpy(), occupancy))
-        codes = octree.expand(codes, occupancy)
+        occupancy = true if level - 1 >= state.finest else _selected(logits.detach(), block, batch, level - 1)
+        inherited = network.inherit(features, *nodes.children(occupancy))
+        neighbors = nodes.child_map(neighbors, occupancy)
+        codes = nodes.expand(codes, occupancy)
         level -= 1
     return Outcome(loss / batch.points, child_bits, rank_bits)
+
+
+def _selected(logits: Tensor, block: Tensor, batch: DeviceBatch, level: int) -> Tensor:
+    """Children at a level, uint8 (n,), that the decoder would reconstruct in each block."""
+    counts = batch.counts[:, level]
+    kept = [nodes_to_keep(int(count), SPARE if level else 0) for count in counts]
+    steps = torch.round(logits * LOGIT_UNIT).int()
+    return nodes.select_children(steps, block, torch.tensor(kept, device=batch.device))

@@ -175,8 +175,8 @@ def export(layer: QuantLinear | QuantConv) -> dict[str, np.ndarray]:
     weight = (layer.weight * (layer.gain * torch.exp2(shift))).round_().clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
     weight = weight.t() if weight.ndim == 2 else weight.flatten(0, 1)
     out = {
-        "weight": np.ascontiguousarray(weight.to(torch.int8).numpy()),
-        "shift": shift.reshape(-1).to(torch.int8).numpy(),
+        "weight": np.ascontiguousarray(weight.to(torch.int8).cpu().numpy()),
+        "shift": shift.reshape(-1).to(torch.int8).cpu().numpy(),
     }
     if layer.bias is not None:
         out["bias"] = export_bias(layer.bias, layer.bias_gain)
@@ -186,4 +186,4 @@ def export(layer: QuantLinear | QuantConv) -> dict[str, np.ndarray]:
 @torch.no_grad()
 def export_bias(bias: Tensor, bias_gain: float) -> np.ndarray:
     """A bias as integers, int32 of the same shape, in steps of 2**-BIAS_BITS."""
-    return (bias * (bias_gain * 2**BIAS_BITS)).round_().to(torch.int32).numpy()
+    return (bias * (bias_gain * 2**BIAS_BITS)).round_().to(torch.int32).cpu().numpy()

@@ -51,6 +51,13 @@ def _known(batch: Batch, finest: int, latents: dict[int, np.ndarray], ranks: int
     )
 
 
+def _rank_bits(rate: LatentRate, symbols: np.ndarray, level: int) -> list[float]:
+    """Bits of the first 1…K ranks together."""
+    y = torch.from_numpy(symbols.astype(np.float32)).to(rate.device)
+    found: list[float] = rate(y, level).sum(0).cumsum(0).tolist()
+    return found
+
+
 def validation_curve(
     model: Autoencoder, rate: LatentRate, blocks: list[np.ndarray]
 ) -> list[dict[str, float]]:
@@ -71,10 +78,7 @@ def validation_curve(
         reference = Reference(morton.decode(block), peak=1023.0)
         with torch.no_grad():
             latents = latent_ranks(analysis, synthesis, batch.tree, batch.maps, model.config.ranks)
-            bits = {
-                level: rate(torch.from_numpy(symbols.astype(np.float32)), level).sum(0).cumsum(0).tolist()
-                for level, symbols in latents.items()
-            }
+            bits = {level: _rank_bits(rate, symbols, level) for level, symbols in latents.items()}
             for level in LATENT_LEVELS:
                 for ranks in range(model.config.ranks[level] + 1):
                     voxels = upsampler.voxels(_known(batch, level, latents, ranks))
