@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.training.batches import make_batch, mirrored
 from pccodec.training.block_pool import BlockPool, DeviceBatch
 from pccodec.training.config import TrainConfig
-from pccodec.training.loop import Trainer
+from pccodec.training.loop import Trainer, of_ranks
 from pccodec.training.objective import LossConfig, State, StateConfig, run_step
 from pccodec.training.release import archive, release
 from pccodec.training.shapes import BlockCache, ShapeConfig, mesh_files, split_files
@@ -141,6 +142,47 @@ def test_training_resumes_where_it_stopped(cache: BlockCache, tmp_path: Path) ->
     third.restore(tmp_path / "small.pt")
     assert run(third, range(3, 4)) == pytest.approx(expected[3:4], rel=0.1)
     assert run(second, range(3, 6)) == pytest.approx(expected[3:], rel=1e-3)
+
+
+def test_ranks_are_trained_without_changing_streams_without_them(cache: BlockCache, tmp_path: Path) -> None:
+    config = TrainConfig(TINY, batch_blocks=1, minutes=1e9, warmup_steps=1, float_steps=0)
+    first = Trainer(config, cache, cache, tmp_path / "first")
+    first.save()
+    ranks = Trainer(replace(config, only_ranks=True, seed=2), cache, cache, tmp_path / "ranks")
+    ranks.start_from(tmp_path / "first" / "checkpoint.pt")
+    before = {name: value.clone() for name, value in ranks.model.state_dict().items()}
+    for step in range(4):
+        ranks.step(np.random.default_rng(step))
+    moved = {name for name, value in ranks.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(of_ranks(name) for name in moved)
+
+    def outcome(trainer: Trainer, finest: int, active: int) -> float:
+        state = State(finest, {level: active if level == finest else 0 for level in LATENT_LEVELS})
+        with torch.no_grad():
+            return float(
+                run_step(
+                    trainer.model, trainer.rate, _batch(cache), state, trainer.loss, 0.0, False, None
+                ).loss
+            )
+
+    assert outcome(ranks, 3, 0) == outcome(first, 3, 0)
+    assert outcome(ranks, 3, 1) != outcome(first, 3, 1)
+
+
+def test_weights_of_another_run_are_taken_as_far_as_they_fit(cache: BlockCache, tmp_path: Path) -> None:
+    config = TrainConfig(TINY, batch_blocks=1)
+    Trainer(config, cache, cache, tmp_path / "first").save()
+    larger = replace(TINY, blocks={3: 2, 2: 1, 1: 1}, ranks={3: 2, 2: 1, 1: 1})
+    second = Trainer(replace(config, model=larger, seed=5), cache, cache, tmp_path / "second")
+    second.start_from(tmp_path / "first" / "checkpoint.pt")
+    given = torch.load(tmp_path / "first" / "checkpoint.pt", weights_only=True)["average"]
+    own = second.model.state_dict()
+    assert torch.equal(own["syntheses.3.latent.weight"], given["syntheses.3.latent.weight"][:, :2])
+    assert torch.equal(own["syntheses.1.hidden.weight"], given["syntheses.1.hidden.weight"])
+    assert not own["syntheses.3.mix.1.second.weight"].any()
+    assert second.steps == 0 and torch.equal(
+        second.average["syntheses.1.hidden.bias"], own["syntheses.1.hidden.bias"]
+    )
 
 
 def test_loss_falls_and_the_release_encodes(

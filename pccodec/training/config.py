@@ -28,6 +28,9 @@ class TrainConfig:
         noise_steps: until this step latents are quantized by noise, then by rounding.
         rate_ramp: steps at which the rate weight starts to rise and reaches its full value.
         rate_start: the factor on the rate weight before the ramp.
+        rate_scale: factor on all rate weights (:class:`pccodec.training.objective.LossConfig`).
+        only_ranks: train only what streams without ranks never use: the analysis transforms and the
+            weights that read the ranks. Each step then has ranks.
         masked_optimizer, rescale: MaskLayer's masked optimizer and gradient rescaling. Neither
             helped in the studies (docs/masklayer.md), so that new runs do without; models up
             to dense3 were trained with both.
@@ -49,6 +52,8 @@ class TrainConfig:
     noise_steps: int = 800
     rate_ramp: tuple[int, int] = (300, 3000)
     rate_start: float = 0.05
+    rate_scale: float = 1.0
+    only_ranks: bool = False
     masked_optimizer: bool = False
     rescale: bool = False
     ema: float = 0.998

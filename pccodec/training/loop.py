@@ -49,6 +49,11 @@ def rank_parameters(
     ]
 
 
+def of_ranks(parameter: str) -> bool:
+    """Whether a parameter of the autoencoder, by its name, is without effect in streams without ranks."""
+    return parameter.startswith("analyses.") or parameter.endswith((".latent.weight", ".sent.weight"))
+
+
 class Trainer:
     """Everything that a checkpoint holds, and the steps that change it.
 
@@ -73,16 +78,21 @@ class Trainer:
         self.device = torch.device(config.device)
         self.pool = BlockPool(cache, self.device)
         self.geometry = geometry
-        self.states, self.loss = StateConfig(), LossConfig()
+        self.states = StateConfig(none=0.0) if config.only_ranks else StateConfig()
+        self.loss = LossConfig()
         self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks)).to(self.device)
         for level in LATENT_LEVELS:
             mask = self.model.synthesis(level).mask
             mask.rescale = config.rescale
+        if config.only_ranks:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(of_ranks(name))
         self.rate = LatentRate(config.model).to(self.device)
-        self.parameters = [*self.model.parameters(), *self.rate.parameters()]
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.parameters = [*learned, *self.rate.parameters()]
         # Scales must follow the latents at once: while they lag, rates are wrong and ranks die.
         groups = [
-            {"params": list(self.model.parameters()), "speed": 1.0},
+            {"params": learned, "speed": 1.0},
             {"params": list(self.rate.parameters()), "speed": 8.0},
         ]
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.99))
@@ -152,7 +162,7 @@ class Trainer:
         begin, end = self.config.rate_ramp
         share = min(1.0, max(0.0, (self.steps - begin) / (end - begin)))
         # Geometric: the rate weight must not jump while the ranks are still finding their use.
-        return self.config.rate_start ** (1.0 - share)
+        return self.config.rate_scale * self.config.rate_start ** (1.0 - share)
 
     def step(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """One training step; returns what is logged, numbers on the device."""
