@@ -147,7 +147,7 @@ def sheet() -> np.ndarray:
     return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
 
 
-@pytest.fixture(scope="module", params=[None, 5000], ids=["without tiles", "tiles"])
+@pytest.fixture(scope="module", params=[None, 10_000], ids=["without tiles", "tiles"])
 def sheet_stream(request: pytest.FixtureRequest, sheet: np.ndarray) -> bytes:
     data = codec.encode(sheet, tile_points=request.param, effort=1)
     assert (container.parse(data).header.tiles is None) == (request.param is None)
@@ -176,7 +176,7 @@ def test_bbox_crops(box: str, sheet_stream: bytes, sheet: np.ndarray, tmp_path: 
     assert np.array_equal(np.unique(np.load(output), axis=0), np.unique(expected, axis=0))
 
 
-@pytest.mark.parametrize("sheet_stream", [5000], indirect=True)
+@pytest.mark.parametrize("sheet_stream", [10_000], indirect=True)
 def test_info_of_a_box(sheet_stream: bytes, tmp_path: Path) -> None:
     source = tmp_path / "in.pcc"
     source.write_bytes(sheet_stream)
@@ -196,7 +196,7 @@ def test_info_of_a_box(sheet_stream: bytes, tmp_path: Path) -> None:
     assert "1 of 4 tiles" in run("info", source, "--bbox", "1,1,0,9,9,100").stdout
 
 
-@pytest.mark.parametrize("sheet_stream", [5000], indirect=True)
+@pytest.mark.parametrize("sheet_stream", [10_000], indirect=True)
 def test_a_stream_of_tiles_that_is_cut(sheet_stream: bytes, tmp_path: Path) -> None:
     output, size = tmp_path / "out.npy", int(0.7 * len(sheet_stream))
     with serve(sheet_stream, ranges=False, cut_after=size) as served:

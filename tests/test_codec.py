@@ -16,14 +16,14 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "b88bca91dbd723c14a6f4aa12cf7083b767065274fba8364489439c03070a4d8"
+GOLDEN_STREAM = "b35e10d2d2d426568a14e1a2d0b528c9d9a771b7f5c8e66e62c4c9fae8d790a5"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
-    39: "ed5e15805b47da4103b1ac486e56501bbab1a48c92e240645e90c6f73444a66c",
+    39: "145aa685dcd234cc483c9bfa3d36d2275376cded3940e66fd31ad2b9ae7394e0",
     67: "1d9f3e0eeb7ec8b660af30dd746946c0bb546c5409c9b2cb13c6a9a76a1a563b",
-    137: "2686dbd9cb47410e7dd2c9ae3303337a633a038b507734c5bc148c43a912eeb8",
-    437: "d6c772ed87d338377ed4356e93b2af81b7fec9b1af32a4631585065bda655b78",
-    1237: "f9f5619b8ab67e102ed7e8fc56817109da6384e9823da2117fe3197280259cda",
+    137: "4c587fa2014b6b2533727413da47871b6530149fa678e95f7c92d074e87a0907",
+    437: "7b770fdf0ddbef4d4f9257502e1cc5488273863b2f4ba947574ae08e3c54ab0a",
+    1237: "8d55d649ef225ac806dd618483b8aabd93c8a65f6eb7346b833e65bc087b0a92",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 

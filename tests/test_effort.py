@@ -11,7 +11,6 @@ import pytest
 import pccodec
 from pccodec import container, io
 from pccodec.codec.distortion import d1_error
-from pccodec.codec.layers import _last_milestone
 from pccodec.errors import InputError
 from pccodec.voxels import morton
 
@@ -77,14 +76,6 @@ def test_the_surplus_adds_points_while_stride_8_is_the_finest_known(points: np.n
     finer = next(layer for layer in stream.layers if layer.spec.level == 2)
     end = base_layer(more)[1] + finer.length
     assert len(pccodec.decode(more, max_bytes=end)) == count
-
-
-def test_milestones_round_down() -> None:
-    known = np.array([0b1111, 0b111], dtype=np.uint8)
-    assert _last_milestone(known, 0b1111111) == 0b111
-    assert _last_milestone(known, 0b1011) == 0b11
-    assert _last_milestone(known, 0b1001000) == 0
-    assert _last_milestone(known, 0) == 0
 
 
 def test_unknown_effort() -> None:

@@ -51,6 +51,14 @@ def test_every_option_reaches_the_encoder(sheet: np.ndarray, tmp_path: Path, con
     assert out.getvalue() != codec.encode(sheet)
 
 
+def test_only_distinct_voxels_make_tiles(sheet: np.ndarray, tmp_path: Path) -> None:
+    config = EncodeConfig(effort=1, tile_points=len(sheet))
+    write(tmp_path / "sheet.ply", np.concatenate([sheet, sheet]))
+    out = io.BytesIO()
+    encode_chunks(open_chunks(str(tmp_path / "sheet.ply")), out, tmp_path, Serial(), config)
+    assert out.getvalue() == codec.encode(sheet, effort=1, tile_points=None)
+
+
 def test_ranks_in_tiles_are_refused() -> None:
     EncodeConfig(ranks=(0, 0, 0), tile_points=300).refuse_ranks_in_tiles()
     with pytest.raises(InputError, match="300 points"):

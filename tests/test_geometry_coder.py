@@ -76,26 +76,36 @@ def test_every_prefix_of_a_layer_after_ranks_gives_right_bits() -> None:
         decoded, known = decode_level(HEARING, context, data[:cut], complete=False)
         np.testing.assert_array_equal(decoded, occupancy & known)
         told.append(int(np.unpackbits(known).sum()))
-        expected = expected_children(HEARING, context, decoded, known)
-        assert expected.shape == (len(occupancy), 8) and np.isfinite(expected).all()
     assert told == sorted(told)
-    deaf = expected_children(HEARING, replace(context, ranks=None), decoded, known)
-    assert (deaf != expected).any()
+
+
+def test_what_is_expected_follows_ranks_and_known_octants_only() -> None:
+    context, occupancy = _context(1, 2)
+    expected = expected_children(HEARING, context, occupancy, 3)
+    assert expected.shape == (len(occupancy), 8) and expected.dtype == np.int32
+    np.testing.assert_array_equal(expected_children(HEARING, context, occupancy & 0b111, 3), expected)
+    for other in (
+        expected_children(HEARING, replace(context, ranks=None), occupancy, 3),
+        expected_children(HEARING, context, occupancy, 2),
+    ):
+        assert (other[:, 3:] != expected[:, 3:]).any()
 
 
 @pytest.mark.parametrize("step", [7, 60])
 def test_a_layer_in_pieces_gives_what_each_beginning_gives(step: int) -> None:
     context, occupancy = _context(1, 2)
     data = encode_level(HEARING, context, occupancy)
-    decoder, passes = LevelDecoder(HEARING, context), set()
+    decoder, passes = LevelDecoder(HEARING, context, milestones=0b1010110), set()
     for cut in range(step, len(data), step):
         found = decoder.decode(data[:cut], complete=False)
         fresh = decode_level(HEARING, context, data[:cut], complete=False)
         np.testing.assert_array_equal(found, fresh)
         passes.add((decoder.octant, decoder.group))
-        unknown = np.unpackbits(~found[1][:, None], axis=1, bitorder="little") == 1
-        expected = expected_children(HEARING, context, *found)
-        np.testing.assert_array_equal(expected_after(decoder)[unknown], expected[unknown])
+        octants = max(end for end in (0, 2, 3, 5, 7) if end <= decoder.octant)
+        assert decoder.milestone.octants == octants
+        expected = expected_children(HEARING, context, found[0], octants)
+        np.testing.assert_array_equal(expected_after(decoder)[:, octants:], expected[:, octants:])
+        assert expected_after(decoder) is expected_after(decoder)
     assert len(passes) > 4
     np.testing.assert_array_equal(decoder.decode(data, complete=True)[0], occupancy)
 

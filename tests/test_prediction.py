@@ -64,7 +64,7 @@ def test_more_known_bits_leave_fewer_wrong_ones(tree: Octree, neighbors: dict[in
     wrong = []
     for octants in (0, 2, 5, 8):
         known = np.full(len(truth), (1 << octants) - 1, dtype=np.uint8)
-        expected = expected_children(network, context, truth & known, known)
+        expected = expected_children(network, context, truth, octants)
         assert expected.dtype == np.int32
         partial = Partial(truth & known, known, expected)
         found = predict_level(network, context, count=None, most=1 << 40, partial=partial)

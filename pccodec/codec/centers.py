@@ -29,7 +29,7 @@ def node_centers(codes: np.ndarray, level: int, partial: Partial | None) -> np.n
     Args:
         codes: uint64 (n,), the nodes of ``X_level``, level ≥ 1.
         level: the finest exactly known level.
-        partial: what is known of a cut layer.
+        partial: what is known of a cut layer, with what is expected beside it.
 
     Returns:
         Sorted distinct voxel codes, uint64: known children stand for themselves, and a node for
@@ -37,6 +37,7 @@ def node_centers(codes: np.ndarray, level: int, partial: Partial | None) -> np.n
     """
     if partial is None:
         return _centers(codes, level)
+    assert partial.expected is not None
     to_come = np.where(octree.unpack(partial.known), 0, probability(partial.expected)).sum(axis=1)
     # At half a child quality would peak before the layer's end and fall towards it.
     open_ = (partial.occupancy == 0) | (4 * to_come >= 3 << PRECISION)

@@ -41,8 +41,8 @@ def encode(
         model: name of a model or path of its file; None for the default.
         ranks: most latent ranks at strides 8, 4 and 2; None lets the encoder send those
             that are worth their bytes.
-        tile_points: clouds of more voxels are coded in tiles of at most so many, which have no ranks;
-            None never makes tiles.
+        tile_points: clouds of more voxels are coded in tiles, each of at most half as many, which have no
+            ranks; None never makes tiles.
         effort: 1…3, how much the encoder tries (:mod:`pccodec.codec.effort`).
 
     Raises:
@@ -60,7 +60,8 @@ def encode_points(points: ArrayLike, config: EncodeConfig) -> bytes:
     effort = effort_of(config.effort)
     grid, codes, _ = voxelize(points, voxel_size=config.voxel_size, bits=config.bits)
     model = _load_model(config)
-    level = grid.bits if config.tile_points is None else tile_level(codes, grid.bits, config.tile_points)
+    tiled = config.makes_tiles(len(codes))
+    level = tile_level(codes, grid.bits, config.most_in_tile) if tiled else grid.bits
     if level < grid.bits:
         return _encode_in_tiles(codes, grid, level, config)
     return encode_octree(codes, grid, model, config.ranks, effort)

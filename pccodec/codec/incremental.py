@@ -60,7 +60,9 @@ class LayerProgress(Progress):
         layer = self._layers[self._done] if self._done < len(self._layers) else None
         if self._damage is None and layer is not None and len(data) > layer.offset:
             if layer.spec.kind == "G" and self._begun is None and not last:
-                self._begun = geometry_decoder(known, self._model)
+                self._begun = geometry_decoder(
+                    known, self._model, self.header.milestones_at(layer.spec.level)
+                )
             self._add(known, layer, data, None if last else self._begun)
         # Until G_3 is decoded nothing but the header vouches for the counts.
         if known.finest >= len(self.header.counts):

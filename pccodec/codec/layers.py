@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pccodec.codec.checks import geometry_check
-from pccodec.entropy.completion import expected_after, expected_children
+from pccodec.codec.cut_layer import expected_beside, layer_decoder
 from pccodec.entropy.geometry import LevelContext, LevelDecoder
 from pccodec.entropy.ranks import RankCoder
 from pccodec.errors import DamagedError
@@ -33,15 +33,12 @@ def decode_ranks(known: Known, rank: int, data: bytes, complete: bool, model: Mo
     known.latents[level] = Latent(np.hstack([before.symbols, column]), before.active + arrived)
 
 
-def geometry_decoder(known: Known, model: Model) -> LevelDecoder:
-    """Decoder of the layer of the level below the finest known one."""
-    return LevelDecoder(model.geometry, _context(known))
-
-
-def _context(known: Known) -> LevelContext:
+def geometry_decoder(known: Known, model: Model, milestones: int | None) -> LevelDecoder:
+    """Decoder of the layer of the level below the finest known one, as :func:`decode_geometry` takes it."""
     above = known.finest
     symbols = known.latent(above).symbols
-    return LevelContext(known.maps[above], above - 1, known.counts, known.codes[above], symbols)
+    context = LevelContext(known.maps[above], above - 1, known.counts, known.codes[above], symbols)
+    return layer_decoder(model.geometry, context, milestones)
 
 
 def decode_geometry(
@@ -75,18 +72,14 @@ def decode_geometry(
         DamagedError: a complete layer fails its checks; ``known`` is as it was.
     """
     level = known.finest - 1
-    decoder = begun or geometry_decoder(known, model)
+    decoder = begun or geometry_decoder(known, model, milestones)
     occupancy, determined = decoder.decode(data, complete)
     if not complete:
-        reached = None if milestones is None else _last_milestone(determined, milestones)
-        if reached is not None:
+        if milestones is not None:
+            reached = np.uint8((1 << decoder.milestone.octants) - 1)
             occupancy, determined = occupancy & reached, np.full_like(determined, reached)
         if determined.any():
-            if reached is None:
-                expected = expected_after(decoder, last=begun is None)
-            else:
-                expected = expected_children(model.geometry, _context(known), occupancy, determined)
-            known.partial = Partial(occupancy, determined, expected)
+            known.partial = Partial(occupancy, determined, expected_beside(decoder, known.counts))
         return
     # What decoding took need not stand beside what comes of it.
     del decoder
@@ -99,10 +92,3 @@ def decode_geometry(
     known.counts[level] = found
     if level:
         known.maps[level] = child_map(known.maps[level + 1], occupancy)
-
-
-def _last_milestone(determined: np.ndarray, milestones: int) -> np.uint8:
-    """Mask of the octants up to the last milestone that the known bits, uint8 (n,), reach."""
-    # Octants arrive one after the other, so a bit that all nodes know ends a run of such bits.
-    whole = int(np.bitwise_and.reduce(determined))
-    return np.uint8((1 << (whole & milestones).bit_length()) - 1)

@@ -69,6 +69,6 @@ def _error(tree: Octree, maps: list[np.ndarray], model: Model, level: int, octan
         mask = np.uint8((1 << octants) - 1)
         found, bits = tree.occupancy[level] & mask, np.full(len(tree.occupancy[level]), mask)
         context = LevelContext(maps[above], level, counts, tree.codes[above])
-        known.partial = Partial(found, bits, expected_children(model.geometry, context, found, bits))
+        known.partial = Partial(found, bits, expected_children(model.geometry, context, found, octants))
     predicted = down_to_synthesis(known, model.geometry).codes[known.start]
     return d1_error(tree.codes[known.start], predicted)

@@ -8,14 +8,13 @@ import numpy as np
 
 from pccodec.codec.centers import is_sparse, node_centers
 from pccodec.codec.checks import geometry_check
+from pccodec.codec.cut_layer import expected_beside, layer_decoder
 from pccodec.codec.reconstruction import reconstruct
 from pccodec.codec.tile_nodes import TileNodes
-from pccodec.entropy.completion import expected_children
-from pccodec.entropy.geometry import LevelContext, decode_level
+from pccodec.entropy.geometry import LevelDecoder
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.upsampling import UNLIMITED, Known, Partial
 from pccodec.sparse.neighbors import map_below
 from pccodec.voxels import octree
@@ -117,11 +116,11 @@ def decode_tile(task: TileTask) -> TileState:
     for piece in task.pieces:
         if not (piece.complete or piece.data):
             break
-        context = nodes.context(piece.level, state.counts)
+        decoder = layer_decoder(network, nodes.context(piece.level, state.counts))
         try:
-            occupancy, known = decode_level(network, context, piece.data, piece.complete)
+            occupancy, known = decoder.decode(piece.data, piece.complete)
             if not piece.complete:
-                return replace(state, partial=_partial(network, context, occupancy, known))
+                return replace(state, partial=_partial(decoder, occupancy, known, state.counts))
             _check(piece, occupancy[~nodes.outside])
         except DamagedError as error:
             return replace(state, damage=f"layer G{piece.level} ({error})")
@@ -132,15 +131,15 @@ def decode_tile(task: TileTask) -> TileState:
 
 
 def _partial(
-    network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray, known: np.ndarray
+    decoder: LevelDecoder, occupancy: np.ndarray, known: np.ndarray, counts: dict[int, int]
 ) -> Partial | None:
     """What the beginning of a layer tells of the tile's own nodes, None if nothing."""
-    assert context.outside is not None
-    own = ~context.outside
+    assert decoder.context.outside is not None
+    own = ~decoder.context.outside
     if not known[own].any():
         return None
-    expected = expected_children(network, context, occupancy, known)
-    return Partial(occupancy[own], known[own], expected[own])
+    expected = expected_beside(decoder, counts)
+    return Partial(occupancy[own], known[own], None if expected is None else expected[own])
 
 
 def _check(piece: Piece, occupancy: np.ndarray) -> None:

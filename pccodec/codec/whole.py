@@ -21,7 +21,7 @@ def encode_chunks(
     """Encode a cloud into one stream, as ``encode`` does, in memory that does not grow with it.
 
     Args:
-        cloud: read several times if it has more points than a tile may have.
+        cloud: read several times if it has more points than take no tiles.
         out: where the stream is written, from its current position on.
         folder: takes temporary files, 24 bytes a point.
         workers: who encodes the tiles; the stream is the same whoever does.
@@ -31,11 +31,12 @@ def encode_chunks(
         InputError: the points cannot be encoded.
         ModelError: the model is missing.
     """
-    if config.tile_points is not None and cloud.survey.points > config.tile_points:
+    if config.makes_tiles(cloud.survey.points):
         tiles = folder / "tiles"
         tiles.mkdir()
-        tiled = partition(cloud, config.voxel_size, config.bits, config.tile_points, tiles)
-        if tiled.level < tiled.grid.bits:
+        tiled = partition(cloud, config.voxel_size, config.bits, config.most_in_tile, tiles)
+        # Points that share a voxel may leave too few for tiles.
+        if config.makes_tiles(tiled.points) and tiled.level < tiled.grid.bits:
             config.refuse_ranks_in_tiles()
             encode_tiles(tiled, out, model=config.model, workers=workers, folder=folder)
             return

@@ -2,7 +2,8 @@
 
 The network's probabilities are conditional: bit ``j`` given the bits before it, of
 the node and around it. Behind the cut the passes go on with the bits that the
-network itself finds most likely, as many of each octant as it expects.
+network itself finds most likely, as many of each octant as it expects. That
+takes as long as to decode the rest of the layer, and is done at milestones only.
 """
 
 from __future__ import annotations
@@ -20,76 +21,58 @@ _CERTAIN = 2 * LOGIT_MAX
 
 
 def expected_children(
-    network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray, known: np.ndarray
+    network: OccupancyNetwork, context: LevelContext, occupancy: np.ndarray, octants: int
 ) -> np.ndarray:
-    """Logits of all child bits given those that are known.
+    """Logits of all child bits given those of the first octants.
 
     Args:
         network: the network of the layer.
         context: the context of the layer.
-        occupancy: uint8 (n,), known child bits, 0 where unknown.
-        known: uint8 (n,), a set bit where the child bit is known.
+        occupancy: uint8 (n,), child bits; those of the first ``octants`` octants are used.
+        octants: how many octants are known.
 
     Returns:
-        int32 (n, 8) in 1/LOGIT_UNIT nat; where a bit is known its logit is of no meaning.
+        int32 (n, 8) in 1/LOGIT_UNIT nat; of the known octants they are of no meaning.
     """
     order, state = coding_order(network, context)
-    found = np.zeros((PASSES, len(order)), dtype=np.int16)
-    _hear(state, found[0])
-    return _completed(order, state, occupancy[order], known[order], found, (0, 0))
+    given = occupancy[order] & np.uint8((1 << octants) - 1)
+    for octant in range(octants):
+        for group in state.groups:
+            state.observe((given[group] >> octant) & 1)
+    return _completed(order, state, given, octants)
 
 
-def expected_after(decoder: LevelDecoder, last: bool = False) -> np.ndarray:
-    """:func:`expected_children` of what a layer's decoder knows, from where it stands.
+def expected_after(decoder: LevelDecoder) -> np.ndarray:
+    """:func:`expected_children` of what a layer's decoder knew at the last milestone.
 
-    Args:
-        decoder: of a layer that is cut.
-        last: whether the decoder is not used any more, which saves memory.
+    They are found once a milestone: bits that came since then change nothing of them.
     """
-    state = decoder.state if last else decoder.state.fork()
-    found = np.zeros((PASSES, len(decoder.order)), dtype=np.int16)
-    found[decoder.octant] = decoder.logits
-    return _completed(
-        decoder.order, state, decoder.occupancy, decoder.known, found, (decoder.octant, decoder.group)
-    )
+    milestone = decoder.milestone
+    if milestone.expected is None:
+        state, milestone.state = milestone.state, None
+        if state is None:
+            _, state = coding_order(decoder.network, decoder.context)
+        given = decoder.occupancy & np.uint8((1 << milestone.octants) - 1)
+        milestone.expected = _completed(decoder.order, state, given, milestone.octants)
+    return milestone.expected
 
 
-def _completed(
-    order: np.ndarray,
-    state: LevelState,
-    given: np.ndarray,
-    fixed: np.ndarray,
-    found: np.ndarray,
-    start: tuple[int, int],
-) -> np.ndarray:
-    """Logits of all passes, from those of the passes up to the octant and group ``start``, in ``found``."""
-    octant, index = start
-    filled = given & np.uint8((1 << octant) - 1)
-    for group in state.groups[:index]:
-        filled[group] |= given[group] & np.uint8(1 << octant)
-    for octant in range(start[0], PASSES):
-        for index, group in enumerate(state.groups):
-            if (octant, index) < start:
-                continue
-            if (octant, index) > start:
-                _hear(state, found[octant])
-            score = found[octant, group]
+def _completed(order: np.ndarray, state: LevelState, filled: np.ndarray, octants: int) -> np.ndarray:
+    """Logits of the passes behind the first octants, whose bits ``filled`` holds; it is changed."""
+    out = np.zeros((PASSES, len(order)), dtype=np.int32)
+    found = np.empty(len(order), dtype=np.int16)
+    for octant in range(octants, PASSES):
+        for group in state.groups:
+            for nodes, logits in state.logits():
+                found[nodes] = logits
+            score = found[group]
             if octant == _LAST:
                 score[filled[group] == 0] = _CERTAIN
-            open_ = (fixed[group] >> octant) & 1 == 0
-            bits = ((given[group] >> octant) & 1).astype(np.uint8)
-            bits[open_] = _most_likely(score[open_])
+            bits = _most_likely(score)
             filled[group] |= bits << np.uint8(octant)
             state.observe(bits)
-    found[_LAST, filled & np.uint8((1 << _LAST) - 1) == 0] = _CERTAIN
-    out = np.empty((len(order), PASSES), dtype=np.int32)
-    out[order] = found.T
-    return out
-
-
-def _hear(state: LevelState, logits: np.ndarray) -> None:
-    for nodes, found in state.logits():
-        logits[nodes] = found
+        out[octant, order] = found
+    return np.ascontiguousarray(out.T)
 
 
 def _most_likely(logits: np.ndarray) -> np.ndarray:

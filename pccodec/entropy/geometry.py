@@ -240,12 +240,29 @@ def decode_level(
     return LevelDecoder(network, context).decode(data, complete)
 
 
+@dataclass
+class Milestone:
+    """What a layer's decoder knew at the end of an octant.
+
+    Attributes:
+        octants: how many octants were known.
+        state: the network's then; None at the beginning of a layer, or if it was used up.
+        expected: int32 (n, 8), logits of the octants to come that were found from it, if they were.
+    """
+
+    octants: int
+    state: LevelState | None
+    expected: np.ndarray | None = None
+
+
 class LevelDecoder:
     """Decodes a layer whose bytes may arrive piece by piece.
 
     Args:
         network: the network that encoded the layer.
         context: as it was when encoding.
+        milestones: mask of the octants behind which the network's state is kept while the layer is
+            not complete; bit ``j`` stands for the end of the first ``j + 1``.
 
     Attributes:
         order: int64 (n,), the nodes in coding order, group after group.
@@ -256,10 +273,13 @@ class LevelDecoder:
         known: uint8 (n,) in coding order, a set bit where the child bit is known.
         logits: float64 (n,) in coding order, the network's of the current octant and group; of no
             meaning elsewhere.
+        milestone: the last one, at first the beginning of the layer.
     """
 
-    def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
+    def __init__(self, network: OccupancyNetwork, context: LevelContext, milestones: int = 0) -> None:
+        self.network, self.context = network, context
         self._coder = _LevelCoder(network, context)
+        self._milestones, self.milestone = milestones, Milestone(0, None)
         self.order, self.state = self._coder.order, self._coder.state
         count = len(self.order)
         self.octant, self.group = 0, 0
@@ -291,7 +311,10 @@ class LevelDecoder:
             self.state.observe((self.occupancy[self.state.groups[self.group]] >> self.octant) & 1)
             self._next = None
             self.group = 1 - self.group
-            self.octant += self.group == 0
+            if self.group == 0:
+                self.octant += 1
+                if not complete and self._milestones >> self.octant - 1 & 1:
+                    self.milestone = Milestone(self.octant, self.state.fork())
         occupancy, known = np.empty_like(self.occupancy), np.empty_like(self.known)
         occupancy[self.order], known[self.order] = self.occupancy, self.known
         return occupancy, known

@@ -13,6 +13,7 @@ from pccodec.entropy.geometry import LevelContext
 from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.probability import expected_ones
 from pccodec.model.upsampling import Partial, select_children
+from pccodec.voxels import octree
 
 
 def predict_level(
@@ -36,10 +37,10 @@ def predict_level(
         Child bits, uint8 (n,).
     """
     if partial is not None:
-        score = partial.expected
+        assert partial.expected is not None
+        score, open_ = partial.expected, ~octree.unpack(partial.known)
+        likely = int(octree.POPCOUNT[partial.occupancy].sum()) + expected_ones(score[open_])
     else:
-        unknown = np.zeros(len(context.neighbors), dtype=np.uint8)
-        score = expected_children(network, context, unknown, unknown)
-    if count is None:
-        count = expected_ones(score)
-    return select_children(score, min(count, most), partial)
+        score = expected_children(network, context, np.zeros(len(context.neighbors), dtype=np.uint8), 0)
+        likely = expected_ones(score)
+    return select_children(score, min(likely if count is None else count, most), partial)

@@ -245,7 +245,7 @@ class LevelState:
                 self._sums[block] += heard.sums(self._neighbors[block])
 
     def fork(self) -> LevelState:
-        """A state that goes on from here by itself. Call it between :meth:`logits` and :meth:`observe`."""
+        """A state that goes on from here by itself. Not to be called while :meth:`logits` is drawn from."""
         other = copy(self)
         other._bits, other._sums = self._bits.copy(), self._sums.copy()
         # What the nodes add to the logits themselves is not read again before it is renewed.

@@ -51,25 +51,19 @@ class Partial:
     Attributes:
         occupancy: uint8 (n,), the known child bits, 0 where unknown.
         known: uint8 (n,), a set bit where the child bit is known.
-        expected: int32 (n, 8), logits in 1/LOGIT_UNIT nat of the others given the known ones.
+        expected: int32 (n, 8), logits in 1/LOGIT_UNIT nat of the others given known ones; None where
+            those of the synthesis transform tell more.
     """
 
     occupancy: np.ndarray
     known: np.ndarray
-    expected: np.ndarray
+    expected: np.ndarray | None = None
 
     @property
     def unknown(self) -> int:
         """Share of the child bits that are not known, in 1/_WHOLE."""
         known = int(octree.POPCOUNT[self.known].sum(dtype=np.int64))
         return _WHOLE - known * _WHOLE // (8 * len(self.known))
-
-    def mixed(self, logits: np.ndarray) -> np.ndarray:
-        """Logits int32 (n, 8) from those of the synthesis transform and the expected ones.
-
-        The more is known, the more does it tell beside the synthesis transform's marginals.
-        """
-        return (logits * self.unknown + self.expected * (_WHOLE - self.unknown)) // _WHOLE
 
 
 @dataclass
@@ -246,6 +240,8 @@ class Upsampler:
 
     def voxels(self, known: Known) -> np.ndarray:
         """Most probable voxels: sorted Morton codes, uint64, of about N_0 of them."""
+        if known.finest == 1 and known.partial is not None and known.partial.expected is not None:
+            return octree.expand(known.codes[1], self._predicted(known, 1, known.partial.expected))
         level = self._kept.level if self._kept else known.start
         codes, neighbors = known.codes[level], known.maps[level]
         inherited: np.ndarray | None = None
@@ -284,8 +280,8 @@ class Upsampler:
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
         unknown = known.partial.unknown if known.partial is not None else _WHOLE
         partial = known.partial if level == known.finest else None
-        if partial is not None:
-            logits = partial.mixed(logits.astype(np.int32))
+        if partial is not None and partial.expected is not None:
+            logits = partial.expected
         count = known.counts[level - 1]
         if level > 1:
             count = nodes_to_keep(count, SPARE, unknown if partial is not None else _WHOLE)
