@@ -39,8 +39,9 @@ def run_process(
 
 def make_stream() -> bytes:
     """A stream of the container alone: the payload is noise."""
-    header = container.Header(4, (600, 150, 30, 6), (1, 2, 3, 4), (2, 0, 1), b"modelid8")
-    return container.pack(header, [bytes([n]) * 3 * (n + 1) for n in range(len(header.layers))])
+    header = container.Header(4, (600, 150, 30, 6), (2, 0, 1), b"modelid8")
+    payloads = [bytes([n]) * 3 * (n + 1) for n in range(len(header.layers))]
+    return container.pack(header, payloads, {0: 1, 1: 2, 2: 3, 3: 4})
 
 
 @pytest.fixture(scope="module")

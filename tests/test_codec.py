@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,9 +178,7 @@ def test_unusable_points_and_options_are_refused() -> None:
 
 def test_a_stream_of_another_model_is_refused(stream: bytes) -> None:
     parsed = container.parse(stream)
-    header = parsed.header
-    other = container.Header(
-        header.depth, header.counts, header.checks, header.ranks, bytes(8), header.origin, header.scale
-    )
+    other = replace(parsed.header, model_id=bytes(8))
+    checks = {layer.spec.level: layer.check for layer in parsed.layers if layer.check is not None}
     with pytest.raises(ModelError, match="needs the model 0000000000000000"):
-        codec.decode(container.pack(other, [layer.data for layer in parsed.layers]))
+        codec.decode(container.pack(other, [layer.data for layer in parsed.layers], checks))

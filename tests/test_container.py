@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 from pccodec.container import (
     Header,
+    TileLevels,
     layer_specs,
     level_check,
     pack,
     pack_header,
+    pack_table,
     parse,
     point_budget,
     truncate,
 )
-from pccodec.container import stream as stream_module
+from pccodec.container import header as header_module
 from pccodec.errors import StreamError
 
 MODEL = bytes.fromhex("00112233aabbccdd")
@@ -30,18 +32,22 @@ MODEL = bytes.fromhex("00112233aabbccdd")
 
 def make_header(depth: int = 10, ranks: tuple[int, int, int] = (8, 1, 1), **changes: object) -> Header:
     counts = (1_000_000, 250_000, 61_000, 14_000)
-    header = Header(depth, counts, tuple(range(depth)), ranks, MODEL)
+    header = Header(depth, counts, ranks, MODEL)
     return replace(header, **changes)  # type: ignore[arg-type]
 
 
-def realistic() -> tuple[Header, list[bytes]]:
+CHECKS = {level: 10 * level for level in range(10)}
+
+
+def realistic() -> tuple[Header, list[bytes], dict[int, int]]:
     """A dense cloud of a million points, ten bits deep, with ten ranks."""
     # Large clouds have all milestones (pccodec.codec.effort).
     header = replace(make_header(), milestones=(127, 127, 127))
     geometry = iter([3, 10, 30, 60, 150, 500, 1500, 5000, 20000, 60000])
     ranks = iter([2000, 1500, 900, 700, 500, 400, 300, 200, 900, 1700])
     source = np.random.default_rng(0)
-    return header, [source.bytes(next(geometry if s.kind == "G" else ranks)) for s in header.layers]
+    payloads = [source.bytes(next(geometry if s.kind == "G" else ranks)) for s in header.layers]
+    return header, payloads, CHECKS
 
 
 @st.composite
@@ -58,7 +64,6 @@ def headers(draw: st.DrawFn) -> Header:
     return Header(
         depth=depth,
         counts=tuple(counts),
-        checks=tuple(draw(st.binary(min_size=depth, max_size=depth))),
         ranks=ranks,  # type: ignore[arg-type]
         model_id=draw(st.binary(min_size=8, max_size=8)),
         origin=(draw(axis), draw(axis), draw(axis)),
@@ -70,61 +75,82 @@ def headers(draw: st.DrawFn) -> Header:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[Header, list[bytes]]:
+def streams(draw: st.DrawFn) -> tuple[Header, list[bytes], dict[int, int]]:
     header = draw(headers())
-    return header, [draw(st.binary(max_size=40)) for _ in header.layers]
+    checks = {level: draw(st.integers(0, 255)) for level in header.checked}
+    return header, [draw(st.binary(max_size=40)) for _ in header.layers], checks
 
 
 def rebuild(data: bytes, head: bytes) -> bytes:
     """``data`` with another header of any length (without its CRC), its CRC made right."""
     stream = parse(data)
-    return head + stream_module._header_crc(head) + data[stream.header_size :]
+    return head + header_module._crc(head) + data[stream.header_size :]
+
+
+def table_place(data: bytes) -> tuple[int, int]:
+    """Where the table of a stream begins and ends."""
+    layers, announced = parse(data).layers, parse(data).header.announced
+    return layers[announced - 1].end if announced else parse(data).header_size, layers[announced].offset
 
 
 @given(streams())
-def test_round_trip(case: tuple[Header, list[bytes]]) -> None:
-    header, payloads = case
-    stream = parse(pack(header, payloads))
+def test_round_trip(case: tuple[Header, list[bytes], dict[int, int]]) -> None:
+    header, payloads, checks = case
+    stream = parse(pack(header, payloads, checks))
     assert stream.header == header
     assert [layer.data for layer in stream.layers] == payloads
     assert [layer.spec for layer in stream.layers] == header.layers
-    assert stream.complete and stream.trailing == 0
-    assert stream.size == stream.header_size + sum(map(len, payloads))
+    assert {layer.spec.level: layer.check for layer in stream.layers if layer.check is not None} == checks
+    assert stream.complete and stream.trailing == 0 and stream.damage is None
+    assert stream.size == len(pack(header, payloads, checks))
 
 
 @given(streams())
 @settings(max_examples=30, deadline=None)
-def test_every_prefix_parses(case: tuple[Header, list[bytes]]) -> None:
-    header, payloads = case
-    data = pack(header, payloads)
+def test_every_prefix_parses(case: tuple[Header, list[bytes], dict[int, int]]) -> None:
+    header, payloads, checks = case
+    data = pack(header, payloads, checks)
     whole = parse(data)
-    body = b"".join(payloads)
+    table, behind = table_place(data)
     for size in range(len(data)):
         if size < whole.header_size:
             with pytest.raises(StreamError):
                 parse(data[:size])
             continue
         cut = parse(data[:size])
-        assert cut.header == header and cut.size == len(data)
-        assert b"".join(layer.data for layer in cut.layers) == body[: size - cut.header_size]
+        assert cut.header == header and cut.damage is None and cut.arrived == size
+        # The base layer is announced by the header, the rest by the table.
+        assert cut.size == (len(data) if size >= behind else None)
+        assert len(cut.layers) == (len(whole.layers) if size >= behind else header.announced)
+        layers = b"".join(layer.data for layer in cut.layers)
+        expected = data[whole.header_size : min(size, table)] + data[behind:size]
+        assert layers == expected
         arrived = list(takewhile(lambda layer: layer.complete, cut.layers))
-        assert len(arrived) == sum(layer.offset + layer.length <= size for layer in whole.layers)
+        assert len(arrived) == min(len(cut.layers), sum(layer.end <= size for layer in whole.layers))
+
+
+def _overhead(data: bytes) -> int:
+    return len(data) - sum(layer.length for layer in parse(data).layers)
 
 
 def test_overhead_is_at_most_64_bytes() -> None:
-    header, payloads = realistic()
-    overhead = len(pack(header, payloads)) - sum(map(len, payloads))
-    assert overhead <= 64
-    assert parse(pack(header, payloads)).header_size == overhead
+    header, payloads, checks = realistic()
+    data = pack(header, payloads, checks)
+    assert _overhead(data) <= 64
+    # Up to the end of the base layer only the header counts.
+    assert parse(data).header_size <= 40
+    plain = replace(header, ranks=(0, 0, 0))
+    few = [p for p, spec in zip(payloads, header.layers, strict=True) if spec.kind == "G"]
+    assert parse(pack(plain, few, checks)).header_size <= 36
 
 
 def test_overhead_holds_as_lengths_vary() -> None:
     source = np.random.default_rng(1)
-    header, payloads = realistic()
+    header, payloads, checks = realistic()
     for _ in range(200):
         factors = source.uniform(0.75, 1.33, len(payloads))
         varied = [bytes(int(len(p) * factor)) for p, factor in zip(payloads, factors, strict=True)]
-        assert parse(pack(header, varied)).header_size <= 64
+        assert _overhead(pack(header, varied, checks)) <= 64
 
 
 def test_parse_takes_less_than_a_millisecond() -> None:
@@ -145,15 +171,24 @@ def test_layer_order() -> None:
     assert [spec.stride for spec in layer_specs(3, (0, 1, 0))] == [4, 4, 2, 1]
 
 
-GOLDEN = "cf500200112233aabbccdd01804002ab532a9e1a4763fb3a80010203040506a653616263646566676869"
+GOLDEN = "cf500300112233aabbccdd01a0200155a99fdbf579c7600102039ddd616263646566fecea00405069a4a676869"
 
 
-def test_golden_header() -> None:
-    checks = (1, 2, 3, 4, 5, 6)
-    header = Header(6, (300, 90, 30, 9), checks, (0, 1, 0), MODEL, milestones=(0, 127, 85), surplus=5)
-    data = pack(header, [b"a", b"bc", b"def", b"", b"g", b"", b"hi"])
+def test_golden_stream() -> None:
+    checks = {5: 1, 4: 2, 3: 3, 2: 4, 1: 5, 0: 6}
+    header = Header(6, (300, 90, 30, 9), (0, 1, 0), MODEL, milestones=(0, 127, 85), surplus=5)
+    data = pack(header, [b"a", b"bc", b"def", b"", b"g", b"", b"hi"], checks)
     assert data.hex() == GOLDEN
     assert parse(bytes.fromhex(GOLDEN)).header == header
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6])
+def test_levels_are_checked_from_stride_32_on(depth: int) -> None:
+    counts = tuple(8 ** min(2, depth) for _ in range(min(4, depth)))
+    header = Header(depth, (1,) * len(counts), (0, 0, 0), MODEL)
+    assert list(header.checked) == list(range(min(5, depth - 1), -1, -1))
+    tiled = Header(8, (9, 8, 7, 6), (0, 0, 0), MODEL, tiles=TileLevels(5, 4))
+    assert list(tiled.checked) == list(range(7, -1, -1)) and tiled.announced == 8
 
 
 @given(bit=st.integers(0, 7))
@@ -166,6 +201,25 @@ def test_flipped_header_bits_are_found(bit: int) -> None:
             parse(damaged)
 
 
+@given(bit=st.integers(0, 7))
+def test_flipped_bits_of_the_table_are_found(bit: int) -> None:
+    data = pack(*realistic())
+    for position in range(*table_place(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        stream = parse(damaged)
+        assert stream.damage and stream.size is None and not stream.complete
+        assert stream.layers == parse(data).layers[: stream.header.announced]
+
+
+def test_a_table_without_end_is_damage_and_no_cut() -> None:
+    header, payloads, checks = realistic()
+    begin, _ = table_place(pack(header, payloads, checks))
+    front = pack(header, payloads, checks)[:begin]
+    assert parse(front + b"\xaa" * 3).damage is None
+    assert parse(front + b"\xaa" * 600).damage
+
+
 def test_bad_magic() -> None:
     with pytest.raises(StreamError, match="not a pccodec stream"):
         parse(b"ply\n" + bytes(100))
@@ -175,10 +229,10 @@ def test_bad_magic() -> None:
 
 def test_newer_formats_are_named() -> None:
     data = pack(*realistic())
-    with pytest.raises(StreamError, match="newer format: version 3"):
-        parse(data[:2] + b"\x03" + data[3:])
-    with pytest.raises(StreamError, match="version 1 is not supported"):
-        parse(data[:2] + b"\x01" + data[3:])
+    with pytest.raises(StreamError, match="newer format: version 4"):
+        parse(data[:2] + b"\x04" + data[3:])
+    with pytest.raises(StreamError, match="version 2 is not supported"):
+        parse(data[:2] + b"\x02" + data[3:])
     with pytest.raises(StreamError, match="newer format, unknown flags"):
         parse(data[:11] + bytes([data[11] | 0x20]) + data[12:])
     head = data[:11] + bytes([data[11] | 0x18]) + data[12 : parse(data).header_size - 2]
@@ -189,10 +243,8 @@ def test_newer_formats_are_named() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"depth": 0, "checks": ()},
-        {"depth": 22, "checks": (0,) * 22},
-        {"checks": (0,) * 9},
-        {"checks": (256,) * 10},
+        {"depth": 0},
+        {"depth": 22},
         {"counts": (1000, 500, 200)},
         {"counts": (0, 0, 0, 0)},
         {"counts": (8 * 250_000 + 1, 250_000, 61_000, 14_000)},
@@ -215,28 +267,38 @@ def test_contradicting_headers_are_refused(changes: dict[str, object]) -> None:
 
 def test_ranks_need_a_level_below_the_root() -> None:
     with pytest.raises(StreamError, match="ranks at level 3"):
-        Header(3, (1, 1, 1), (0, 0, 0), (1, 0, 0), MODEL)
+        Header(3, (1, 1, 1), (1, 0, 0), MODEL)
 
 
 def test_lying_counts_with_a_right_checksum_are_refused() -> None:
     huge = make_header(ranks=(0, 0, 0), counts=(8**10, 8**9, 8**8, 8**7))
+    front = pack_header(huge, [0] * 7, CHECKS)
+    # Before the table nothing is known of what the claim stands on.
+    assert parse(front).damage is None
+    stream = parse(front + pack_table(huge, [0] * 10, CHECKS))
+    assert stream.damage is not None and "claims 1073741824 points in 0 bytes" in stream.damage
+    tiled = replace(huge, tiles=TileLevels(8, 5))
     with pytest.raises(StreamError, match="claims 1073741824 points in 0 bytes"):
-        parse(pack_header(huge, [0] * 10))
+        parse(pack_header(tiled, [0] * 10, CHECKS))
 
 
 def test_lying_lengths_with_a_right_checksum_are_refused() -> None:
-    header = Header(1, (1,), (0,), (0, 0, 0), MODEL)
-    with pytest.raises(StreamError, match="claims 81 bytes for layer G0"):
-        parse(pack_header(header, [81]))
+    small = Header(1, (1,), (0, 0, 0), MODEL)
+    stream = parse(pack_header(small, [], {}) + pack_table(small, [81], {0: 0}))
+    assert stream.damage is not None and "claims 81 bytes for layer G0" in stream.damage
     with pytest.raises(StreamError, match="too long"):
-        pack(header, [bytes(81)])
+        pack(small, [bytes(81)], {0: 0})
+    deep = Header(4, (1, 1, 1, 1), (0, 0, 0), MODEL)
+    with pytest.raises(StreamError, match="claims 81 bytes for layer G3"):
+        parse(pack_header(deep, [81], {3: 0}))
 
 
 def test_clouds_beyond_the_point_budget_are_padded() -> None:
     header = make_header(counts=(8**8, 8**7, 8**6, 8**5))
     payloads = [b"x"] * len(header.layers)
-    stream = parse(pack(header, payloads))
-    assert point_budget(stream.payload_arrived) >= 8**8 > point_budget(stream.payload_arrived - 1)
+    stream = parse(pack(header, payloads, CHECKS))
+    payload = sum(layer.length for layer in stream.layers)
+    assert point_budget(payload) >= 8**8 > point_budget(payload - 1)
     assert stream.layers[-1].data.rstrip(b"\0") == b"x"
     assert [layer.data for layer in stream.layers[:-1]] == payloads[:-1]
 
@@ -267,16 +329,20 @@ def test_trailing_bytes_are_counted_and_ignored() -> None:
 
 def test_wrong_number_of_payloads() -> None:
     with pytest.raises(StreamError, match="19 payloads for 20 layers"):
-        pack(make_header(), [b""] * 19)
+        pack(make_header(), [b""] * 19, CHECKS)
 
 
 def test_truncate() -> None:
-    header, payloads = realistic()
-    data = pack(header, payloads)
+    header, payloads, checks = realistic()
+    data = pack(header, payloads, checks)
     head = parse(data).header_size
     assert truncate(data, max_bytes=head) == truncate(data, layers=0) == data[:head]
     assert truncate(data, max_bytes=1000) == data[:1000]
     assert truncate(data, max_bytes=10**9) == truncate(data, layers=10**9) == data
+    table, behind = table_place(data)
+    assert truncate(data, layers=7) == data[:table]
+    assert truncate(data, layers=8) == data[: behind + len(payloads[7])]
+    assert truncate(data[: table + 1], layers=8) == data[: table + 1]
     assert truncate(data, layers=3) == data[: head + sum(map(len, payloads[:3]))]
     assert truncate(data[:1000], layers=19) == data[:1000]
     with pytest.raises(StreamError, match="do not hold the header"):
@@ -307,8 +373,8 @@ def test_random_bytes_never_crash(noise: bytes, with_magic: bool) -> None:
 
 def test_milestones_and_surplus_have_limits() -> None:
     with pytest.raises(StreamError, match="milestones"):
-        Header(4, (9, 5, 2, 1), bytes(4), (0, 0, 0), MODEL, milestones=(0, 1, 0))  # type: ignore[arg-type]
+        Header(4, (9, 5, 2, 1), (0, 0, 0), MODEL, milestones=(0, 1, 0))
     with pytest.raises(StreamError, match="surplus"):
-        Header(1, (1,), (0,), (0, 0, 0), MODEL, surplus=16)
-    header = Header(5, (9, 5, 2, 1), tuple(bytes(5)), (0, 0, 0), MODEL, milestones=(0, 5, 127))
+        Header(1, (1,), (0, 0, 0), MODEL, surplus=16)
+    header = Header(5, (9, 5, 2, 1), (0, 0, 0), MODEL, milestones=(0, 5, 127))
     assert [header.milestones_at(level) for level in (7, 5, 4, 3, 2, 0)] == [0, 0, 5, 127, None, None]

@@ -49,8 +49,8 @@ def test_demo_fails_where_the_cloud_does_not_come_back(
 
 
 def test_place_names_the_layer_of_a_cut() -> None:
-    header = container.Header(3, (9, 5, 2), (0, 0, 0), (0, 0, 0), bytes(8))
-    stream = container.parse(container.pack(header, [b"ab", b"cde", b"f"]))
-    start = stream.header_size
+    header = container.Header(3, (9, 5, 2), (0, 0, 0), bytes(8))
+    stream = container.parse(container.pack(header, [b"ab", b"cde", b"f"], dict.fromkeys(range(3), 0)))
+    start = stream.layers[0].offset
     places = [demo.place(stream, start + size) for size in (0, 1, 2, 3, 5, 6)]
     assert places == ["start of G2", "within G2", "G2", "within G1", "G1", "G0"]

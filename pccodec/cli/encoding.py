@@ -75,7 +75,7 @@ def encoded_cloud(source: str, options: EncodeOptions, team: Workers) -> Iterato
             encode_chunks(cloud, out, Path(folder), team, options.config)
         stream = FileSource(file)
         parsed, reached = container.parse_source(stream), ""
-        points, size = cloud.survey.points, parsed.size
+        points, size = cloud.survey.points, parsed.bytes_here
         if options.target_psnr is not None:
             size, reached = _reach(options.target_psnr, file.read_bytes(), cloud)
         target = options.target_bytes
@@ -86,7 +86,7 @@ def encoded_cloud(source: str, options: EncodeOptions, team: Workers) -> Iterato
         merged = points - parsed.header.counts[0]
         summary = (
             f"{points:,} points{f' ({merged:,} duplicates merged)' if merged else ''}, "
-            f"{size:,} bytes{f' of {parsed.size:,}' if size < parsed.size else ''}, "
+            f"{size:,} bytes{f' of {parsed.bytes_here:,}' if size < parsed.bytes_here else ''}, "
             f"{8 * size / points:.4f} bits per input point{reached}"
         )
         yield Encoded(stream, size, summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -53,23 +54,23 @@ def describe(stream: container.Stream) -> dict[str, Any]:
     """All facts of a stream as JSON types.
 
     Sizes are in bytes, rates in bits per distinct point. ``layers`` hold one record each, with
-    ``bytes`` declared and ``bytes_here``, which is less in a cut stream.
+    ``bytes`` declared and ``bytes_here``, which is less in a cut stream. What is behind the base layer
+    is announced there: of a stream that is cut before, it is None, as is the size of the whole.
     """
     header = stream.header
     points = header.counts[0]
     layers = []
-    for layer in stream.layers:
-        end = layer.offset + layer.length
+    for spec, layer in zip_longest(header.layers, stream.layers):
         layers.append(
             {
-                "name": layer.spec.name,
-                "kind": "geometry" if layer.spec.kind == "G" else "latent rank",
-                "stride": layer.spec.stride,
-                "rank": layer.spec.rank or None,
-                "bytes": layer.length,
-                "bytes_here": layer.arrived,
-                "cumulative_bytes": end,
-                "cumulative_bpp": 8 * end / points,
+                "name": spec.name,
+                "kind": "geometry" if spec.kind == "G" else "latent rank",
+                "stride": spec.stride,
+                "rank": spec.rank or None,
+                "bytes": layer.length if layer else None,
+                "bytes_here": layer.arrived if layer else 0,
+                "cumulative_bytes": layer.end if layer else None,
+                "cumulative_bpp": 8 * layer.end / points if layer else None,
             }
         )
     return {
@@ -83,9 +84,9 @@ def describe(stream: container.Stream) -> dict[str, Any]:
         "is_integer": header.is_integer,
         "header_bytes": stream.header_size,
         "bytes": stream.size,
-        "bytes_here": stream.header_size + stream.payload_arrived,
+        "bytes_here": stream.bytes_here,
         "trailing_bytes": stream.trailing,
-        "bpp": 8 * stream.size / points,
+        "bpp": None if stream.size is None else 8 * stream.size / points,
         "is_complete": stream.complete,
         "layers": layers,
     }
@@ -94,13 +95,13 @@ def describe(stream: container.Stream) -> dict[str, Any]:
 def _describe_box(source: Source, stream: container.Stream, corners: tuple[Corner, Corner]) -> dict[str, int]:
     """Tiles in a box, all tiles, and bytes that ``decode --bbox`` needs."""
     if stream.header.tiles is None:
-        return {"tiles": 1, "all_tiles": 1, "bytes": stream.header_size + stream.payload_arrived}
+        return {"tiles": 1, "all_tiles": 1, "bytes": stream.bytes_here}
     from pccodec.codec.region import Box
     from pccodec.codec.tile_stream import TileStream
 
     tiles = TileStream(source)
     if tiles.tiles is None:
-        return {"tiles": 1, "all_tiles": 1, "bytes": stream.header_size + stream.payload_arrived}
+        return {"tiles": 1, "all_tiles": 1, "bytes": stream.bytes_here}
     selected = tiles.select(*Box(*corners).voxels(tiles.grid)).tolist()
     return {"tiles": len(selected), "all_tiles": len(tiles.tiles), "bytes": tiles.bytes_for(selected)}
 
@@ -117,7 +118,8 @@ def _print_tables(facts: dict[str, Any]) -> None:
     head.add_row("grid", f"{grid}, origin {' '.join(f'{x:.9g}' for x in facts['origin'])}")
     head.add_row("nodes", ", ".join(f"{n:,} at stride {s}" for s, n in facts["counts"].items()))
     head.add_row("model", facts["model_id"])
-    head.add_row("size", f"{facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp, {state}")
+    whole = "unknown" if facts["bytes"] is None else f"{facts['bytes']:,} bytes, {facts['bpp']:.4f} bpp"
+    head.add_row("size", f"{whole}, {state}")
     if facts["trailing_bytes"]:
         head.add_row("", f"{facts['trailing_bytes']:,} bytes behind its end are no part of the stream")
     if "box" in facts:
@@ -135,15 +137,15 @@ def _print_tables(facts: dict[str, Any]) -> None:
             layer["kind"],
             str(layer["stride"]),
             str(layer["rank"] or ""),
-            f"{layer['bytes']:,}",
-            f"{layer['cumulative_bytes']:,}",
-            f"{layer['cumulative_bpp']:.4f}",
-            _here(layer["bytes_here"], layer["bytes"]),
+            *_sizes(layer),
         )
     show(Console(highlight=False, soft_wrap=True), head, table)
 
 
-def _here(arrived: int, declared: int) -> str:
-    if arrived == declared:
-        return "all"
-    return f"{arrived:,}" if arrived else "none"
+def _sizes(layer: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Bytes of a layer, those up to its end, the rate there, and how many of its bytes are here."""
+    arrived, declared = layer["bytes_here"], layer["bytes"]
+    if declared is None:
+        return "?", "?", "?", "none"
+    here = "all" if arrived == declared else f"{arrived:,}" if arrived else "none"
+    return f"{declared:,}", f"{layer['cumulative_bytes']:,}", f"{layer['cumulative_bpp']:.4f}", here

@@ -69,5 +69,5 @@ def prefix_of(stream: Stream, layers: int | None, max_bytes: int | None) -> int:
     if layers is not None and max_bytes is not None:
         raise click.UsageError("give only one of --layers and --max-bytes")
     if layers is None and max_bytes is None:
-        return stream.size
+        return stream.bytes_here
     return container.prefix_size(stream, layers=layers, max_bytes=max_bytes)

@@ -62,8 +62,8 @@ def cut_size(stream: Stream, *, max_bytes: int | None = None, layers: int | None
     Raises:
         click.UsageError: there are fewer layers, or the header is larger.
     """
-    if layers is not None and layers > len(stream.layers):
-        raise click.UsageError(f"the stream has {len(stream.layers)} layers")
+    if layers is not None and layers > len(stream.header.layers):
+        raise click.UsageError(f"the stream has {len(stream.header.layers)} layers")
     try:
         return container.prefix_size(stream, max_bytes=max_bytes, layers=layers)
     except StreamError as error:

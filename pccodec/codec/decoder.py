@@ -81,8 +81,12 @@ class Decoder:
 
     @property
     def bytes_needed(self) -> int | None:
-        """Bytes still to come until the stream is whole; None while the header does not tell."""
-        return max(0, self._progress.size - len(self._data)) if self._progress else None
+        """Bytes still to come until the stream is whole.
+
+        None while that is not known: the header announces the base layer, a table behind it the rest.
+        """
+        size = self._progress.size if self._progress else None
+        return None if size is None else max(0, size - len(self._data))
 
     def feed(self, chunk: Buffer) -> None:
         """Take in the next bytes of the stream and decode the layers that they complete.

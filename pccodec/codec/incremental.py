@@ -43,29 +43,36 @@ class LayerProgress(Progress):
 
     @property
     def decoded(self) -> tuple[LayerSpec, ...]:
-        return tuple(layer.spec for layer in self._layers[: self._done])
+        return tuple(layer.spec for layer in self._stream.layers[: self._done])
 
     def advance(self, data: bytearray) -> None:
         self._raise_if_strict()
-        while self._damage is None and self._done < len(self._layers):
-            layer = self._layers[self._done]
-            if layer.offset + layer.length > len(data):
-                break
+        while (layer := self._next(data)) is not None and layer.end <= len(data):
             self._add(self._known, layer, data, self._begun)
             self._begun = None
+
+    def _next(self, data: bytearray) -> Layer | None:
+        """The layer that comes next; None if there is none, or ``data`` does not tell where it lies."""
+        if self._damage is None and self._stream.size is None and self._done == len(self._stream.layers):
+            self._stream = container.parse(data)
+            if self._stream.damage is not None:
+                self._stop(self._known, "the table behind the base layer", DamagedError(self._stream.damage))
+        if self._damage is not None or self._done == len(self._stream.layers):
+            return None
+        return self._stream.layers[self._done]
 
     def points(self, data: bytearray, last: bool) -> np.ndarray:
         self._raise_if_strict()
         known = replace(self._known, latents=dict(self._known.latents))
-        layer = self._layers[self._done] if self._done < len(self._layers) else None
-        if self._damage is None and layer is not None and len(data) > layer.offset:
+        layer = self._next(data)
+        if layer is not None and len(data) > layer.offset:
             if layer.spec.kind == "G" and self._begun is None and not last:
                 self._begun = geometry_decoder(
                     known, self._model, self.header.milestones_at(layer.spec.level)
                 )
             self._add(known, layer, data, None if last else self._begun)
-        # Until G_3 is decoded nothing but the header vouches for the counts.
-        if known.finest >= len(self.header.counts):
+        # Until G_3 and the lengths of all layers are known nothing but the header vouches for the counts.
+        if known.finest >= len(self.header.counts) or self.size is None:
             known.budget = container.parse(data).node_budget(known.finest)
         if last:
             self._begun = None
@@ -77,7 +84,7 @@ class LayerProgress(Progress):
 
     def _add(self, known: Known, layer: Layer, data: bytearray, begun: LevelDecoder | None) -> None:
         """Add a layer, or its beginning, to ``known``."""
-        arrived = bytes(data[layer.offset : layer.offset + layer.length])
+        arrived = bytes(data[layer.offset : layer.end])
         complete, level = len(arrived) == layer.length, layer.spec.level
         try:
             if layer.spec.kind == "R":
@@ -88,25 +95,25 @@ class LayerProgress(Progress):
                     arrived,
                     complete,
                     self._model,
-                    check=self.header.checks[level],
+                    check=layer.check,
                     count=known.counts.get(level),
                     most=self.header.max_nodes(level),
                     milestones=self.header.milestones_at(level),
                     begun=begun,
                 )
         except DamagedError as error:
-            self._stop(known, layer, error)
+            self._stop(known, f"layer {layer.spec.name}", error)
             return
         self._done += complete
 
-    def _stop(self, known: Known, layer: Layer, error: DamagedError) -> None:
+    def _stop(self, known: Known, where: str, error: DamagedError) -> None:
         """Stay with the finest intact level."""
         # Whether a rank or the geometry is wrong cannot be told: the check covers both.
         for each in (known, self._known):
             each.latents.pop(known.finest, None)
-        while self._done and self._layers[self._done - 1].spec.kind == "R":
+        while self._done and self._stream.layers[self._done - 1].spec.kind == "R":
             self._done -= 1
-        message = f"the stream is damaged in layer {layer.spec.name} ({error})"
+        message = f"the stream is damaged in {where} ({error})"
         self._damage = DamagedError(message)
         self._damage.__cause__ = error
         self._raise_if_strict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pccodec.codec.checks import geometry_check
+from pccodec.codec.checks import coarsest_check, geometry_check, is_coarsest
 from pccodec.codec.cut_layer import expected_beside, layer_decoder
 from pccodec.entropy.geometry import LevelContext, LevelDecoder
 from pccodec.entropy.ranks import RankCoder
@@ -47,7 +47,7 @@ def decode_geometry(
     complete: bool,
     model: Model,
     *,
-    check: int,
+    check: int | None,
     count: int | None,
     most: int,
     milestones: int | None,
@@ -60,7 +60,7 @@ def decode_geometry(
         data: the layer's bytes, or its beginning.
         complete: whether ``data`` is the whole layer.
         model: the stream's model.
-        check: check value that a complete layer must have.
+        check: check value that a complete layer must have; None if it has none.
         count: nodes that a complete layer must give, if known.
         most: most nodes that it may give.
         milestones: mask of the octants behind which a beginning is used
@@ -86,9 +86,13 @@ def decode_geometry(
     found = int(octree.POPCOUNT[occupancy].sum(dtype=np.int64))
     if (occupancy == 0).any() or found > most or found != (found if count is None else count):
         raise DamagedError("it does not give the number of nodes that the header states")
-    if geometry_check(known.latent(level + 1).symbols, occupancy) != check:
-        raise DamagedError("its check value does not match")
-    known.codes[level] = octree.expand(known.codes[level + 1], occupancy)
+    codes = octree.expand(known.codes[level + 1], occupancy)
+    if check is not None:
+        coarsest = is_coarsest(level, max(known.codes))
+        symbols = known.latent(level + 1).symbols
+        if check != (coarsest_check(codes) if coarsest else geometry_check(symbols, occupancy)):
+            raise DamagedError("its check value does not match")
+    known.codes[level] = codes
     known.counts[level] = found
     if level:
         known.maps[level] = child_map(known.maps[level + 1], occupancy)

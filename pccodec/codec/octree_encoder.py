@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.checks import geometry_check
+from pccodec.codec.checks import coarsest_check, geometry_check, is_coarsest
 from pccodec.codec.effort import Effort, choose_milestones, choose_surplus
 from pccodec.codec.latents import RankLayers, rank_layers
 from pccodec.container import Header
@@ -50,7 +50,19 @@ def encode_octree(
         else layers.latents[spec.level].payloads[spec.rank - 1]
         for spec in header.layers
     ]
-    return container.pack(header, payloads)
+    return container.pack(header, payloads, _checks(tree, header, layers.latents))
+
+
+def _checks(tree: Octree, header: Header, latents: dict[int, RankLayers]) -> dict[int, int]:
+    """Check values by level."""
+    checks = {}
+    for level in header.checked:
+        if is_coarsest(level, tree.depth):
+            checks[level] = coarsest_check(tree.codes[level])
+        else:
+            symbols = latents[level + 1].symbols if level + 1 in latents else None
+            checks[level] = geometry_check(symbols, tree.occupancy[level])
+    return checks
 
 
 def _encode_layers(
@@ -78,15 +90,10 @@ def _header(
     latents: dict[int, RankLayers],
     effort: Effort,
 ) -> Header:
-    symbols = {level: sent.symbols for level, sent in latents.items()}
-    k3, k2, k1 = (symbols[level].shape[1] if level in symbols else 0 for level in LATENT_LEVELS)
+    k3, k2, k1 = (len(latents[level].payloads) if level in latents else 0 for level in LATENT_LEVELS)
     return Header(
         depth=grid.bits,
         counts=tuple(len(nodes) for nodes in tree.codes[: min(4, grid.bits)]),
-        checks=tuple(
-            geometry_check(symbols.get(level), occupancy)
-            for level, occupancy in enumerate(tree.occupancy, start=1)
-        ),
         ranks=(k3, k2, k1),
         model_id=model.id,
         origin=grid.origin,

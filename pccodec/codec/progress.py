@@ -18,12 +18,15 @@ class Progress(ABC):
 
     Attributes:
         header: the stream's header.
-        size: bytes of the whole stream.
     """
 
     def __init__(self, stream: Stream, strict: bool) -> None:
-        self.header, self.size = stream.header, stream.size
-        self._layers, self._strict = stream.layers, strict
+        self.header, self._stream, self._strict = stream.header, stream, strict
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole stream, as far as they are known (:attr:`pccodec.container.Stream.size`)."""
+        return self._stream.size
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from pccodec.codec.checks import geometry_check
+from pccodec.codec.checks import coarsest_check, geometry_check, is_coarsest
 from pccodec.codec.milestones import all_milestones
 from pccodec.codec.tile_counts import expected_counts, shares_of
 from pccodec.codec.tile_nodes import REACH, Neighbourhood, TileNodes
@@ -101,7 +101,6 @@ def encode_tiles(
     header = Header(
         depth=cloud.grid.bits,
         counts=tuple(counts[: min(4, cloud.grid.bits)]),
-        checks=tuple(shared[l].check if l >= level else 0 for l in range(cloud.grid.bits)),
         ranks=(0, 0, 0),
         model_id=loaded.id,
         origin=cloud.grid.origin,
@@ -123,8 +122,8 @@ def encode_tiles(
     with ExitStack() as stack:
         spools = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(level)]
         directories = _spool(workers.run(_encode_tile, jobs), spools)
-        payloads = [shared[l].payload for l in range(cloud.grid.bits - 1, level - 1, -1)]
-        _write(out, header, payloads, directories, spools)
+        layers = [shared[l] for l in range(cloud.grid.bits - 1, level - 1, -1)]
+        _write(out, header, layers, directories, spools)
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,9 @@ def _encode_shared(
         occupancy = tree.occupancy[level - finest]
         context = LevelContext(neighbors, level, known, tree.codes[level + 1 - finest])
         payload = encode_level(model.geometry, context, occupancy)
-        layers[level] = _SharedLayer(payload, geometry_check(None, occupancy))
+        coarsest = is_coarsest(level, depth)
+        check = coarsest_check(tree.codes[level - finest]) if coarsest else geometry_check(None, occupancy)
+        layers[level] = _SharedLayer(payload, check)
         neighbors = child_map(neighbors, occupancy)
     return layers
 
@@ -240,13 +241,14 @@ def _spool(tiles: Iterable[_CodedTile], spools: Sequence[IO[bytes]]) -> list[Dir
 def _write(
     out: IO[bytes],
     header: Header,
-    shared: list[bytes],
+    shared: list[_SharedLayer],
     directories: list[Directory],
     spools: Sequence[IO[bytes]],
 ) -> None:
     packed = [directory.pack() for directory in directories]
     sizes = [len(head) + sum(directory.lengths) for head, directory in zip(packed, directories, strict=True)]
-    missing = header.counts[0] - point_budget(sum(map(len, shared)) + sum(sizes))
+    lengths = [len(layer.payload) for layer in shared]
+    missing = header.counts[0] - point_budget(sum(lengths) + sum(sizes))
     if missing > 0:
         # As in pack: zeros behind the last payload change nothing but the budget.
         zeros = -(-missing // POINTS_PER_BYTE)
@@ -255,15 +257,13 @@ def _write(
         directories[-1] = replace(directories[-1], lengths=(*before, last + zeros))
         packed[-1] = directories[-1].pack()
         sizes[-1] = len(packed[-1]) + last + zeros + sum(before)
-    if len(directories[0].lengths) > tile_budget(sum(map(len, shared)) + sum(sizes)):
+    if len(directories[0].lengths) > tile_budget(sum(lengths) + sum(sizes)):
         tiles, points = len(directories[0].lengths), header.counts[0]
         raise InputError(f"{tiles} tiles are too many for {points} points: make them larger")
-    checks = list(header.checks)
-    checks[: len(packed)] = [level_check(head) for head in reversed(packed)]
-    header = replace(header, checks=tuple(checks))
-    out.write(pack_header(header, [*map(len, shared), *sizes]))
-    for payload in shared:
-        out.write(payload)
+    checks = [*(layer.check for layer in shared), *map(level_check, packed)]
+    out.write(pack_header(header, [*lengths, *sizes], dict(zip(header.checked, checks, strict=True))))
+    for layer in shared:
+        out.write(layer.payload)
     for head, spool in zip(packed, spools, strict=True):
         out.write(head)
         spool.seek(0)

@@ -26,9 +26,7 @@ class TileProgress(Progress):
         return self._arrived
 
     def advance(self, data: bytearray) -> None:
-        self._arrived = tuple(
-            layer.spec for layer in self._layers if layer.offset + layer.length <= len(data)
-        )
+        self._arrived = tuple(layer.spec for layer in self._stream.layers if layer.end <= len(data))
 
     def points(self, data: bytearray, last: bool) -> np.ndarray:
         stream = TileStream(BytesSource(bytes(data)), strict=self._strict)

@@ -99,13 +99,13 @@ class TileStream:
     ) -> None:
         self._source, self._strict = source, strict
         head = source.read(0, container.MAX_HEADER)
-        stream = container.parse(head)
+        stream = container.parse_source(source)
         self.header = header = stream.header
         if header.tiles is None:
             raise StreamError("the stream has no tiles")
         self._levels = header.tiles
         self.grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
-        self._limit = _limit(source, stream, layers, max_bytes)
+        self._limit = _limit(stream, layers, max_bytes)
         self.complete = self._limit == stream.size
         first = next(layer for layer in stream.layers if header.in_tiles(layer.spec))
         end = min(self._limit, first.offset)
@@ -163,7 +163,7 @@ class TileStream:
                     layer.data,
                     layer.complete,
                     model,
-                    check=header.checks[level],
+                    check=layer.check,
                     count=counts.get(level),
                     most=header.max_nodes(level),
                     milestones=header.milestones_at(level),
@@ -201,7 +201,7 @@ class TileStream:
             data = self._source.read(layer.offset, min(layer.offset + size, self._limit))
             try:
                 directory, start = parse_directory(data, count, rows, layer.length)
-                if level_check(data[:start]) != self.header.checks[layer.spec.level]:
+                if layer.check is not None and level_check(data[:start]) != layer.check:
                     raise StreamError("the check value of its directory does not match")
             except StreamError as error:
                 # In a cut directory, what looks like damage may be the cut.
@@ -301,9 +301,9 @@ class TileStream:
         )
 
 
-def _limit(source: Source, stream: Stream, layers: int | None, max_bytes: int | None) -> int:
+def _limit(stream: Stream, layers: int | None, max_bytes: int | None) -> int:
     """Bytes of the stream that are there and used."""
-    limit = min(source.size, stream.size)
+    limit = stream.bytes_here
     if layers is not None and layers < len(stream.layers):
         limit = min(limit, stream.layers[layers].offset)
     if max_bytes is not None:

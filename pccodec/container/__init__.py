@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pccodec.container.header import MAX_HEADER, MAX_TABLE, pack_header, pack_table
 from pccodec.container.layout import (
     ALL_MILESTONES,
     FORMAT_VERSION,
@@ -15,12 +16,10 @@ from pccodec.container.layout import (
     point_budget,
 )
 from pccodec.container.stream import (
-    MAX_HEADER,
     Layer,
     Stream,
     level_check,
     pack,
-    pack_header,
     parse,
     parse_source,
     prefix_size,
@@ -32,6 +31,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MAX_HEADER",
     "MAX_SURPLUS",
+    "MAX_TABLE",
     "MILESTONE_LEVELS",
     "MIN_SHARED",
     "Header",
@@ -43,6 +43,7 @@ __all__ = [
     "level_check",
     "pack",
     "pack_header",
+    "pack_table",
     "parse",
     "parse_source",
     "point_budget",

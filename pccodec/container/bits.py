@@ -60,6 +60,41 @@ class BitReader:
         return self._size - self._left // 8
 
 
+def write_near(writer: BitWriter, value: int, expected: int, width: int) -> None:
+    """Append an integer that is likely to be near ``expected``.
+
+    Args:
+        writer: takes the bits.
+        value, expected: of any sign and size.
+        width: bits that the difference is expected to have.
+
+    The number of bits of the difference comes as its own difference from ``width``, zigzag mapped and in
+    unary, then the sign, then the bits below the leading one.
+    """
+    difference = abs(value - expected)
+    bits = difference.bit_length()
+    error = bits - width
+    writer.write_unary(2 * error if error >= 0 else -2 * error - 1)
+    if bits:
+        writer.write(value < expected, 1)
+        writer.write(difference - (1 << bits - 1), bits - 1)
+
+
+def read_near(reader: BitReader, expected: int, width: int) -> int:
+    """What :func:`write_near` wrote with the same expectations."""
+    bits = width + _zigzag(reader.read_unary())
+    if bits <= 0:
+        if bits < 0:
+            raise StreamError("the stream header is damaged")
+        return expected
+    sign = -1 if reader.read(1) else 1
+    return expected + sign * (1 << bits - 1 | reader.read(bits - 1))
+
+
+def _zigzag(mapped: int) -> int:
+    return -(mapped + 1 >> 1) if mapped & 1 else mapped >> 1
+
+
 class LengthCoder:
     """Order of magnitude of layer lengths, predicted from the layers before.
 
@@ -85,9 +120,7 @@ class LengthCoder:
 
     def read(self, reader: BitReader, rank: int) -> int:
         """The next layer's length."""
-        mapped = reader.read_unary()
-        error = -(mapped + 1 >> 1) if mapped & 1 else mapped >> 1
-        width = self._predict(rank) + error
+        width = self._predict(rank) + _zigzag(reader.read_unary())
         if width < 1:
             raise StreamError("the stream header is damaged")
         self._update(rank, width)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pccodec.errors import StreamError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 MAX_DEPTH = 21
 """Bits per axis that fit a 63-bit Morton code."""
@@ -19,6 +19,12 @@ MAX_RANKS = 15
 
 MIN_SHARED = 3
 """Finest shared level of a stream of tiles: where synthesis starts."""
+
+BASE_LEVEL = 3
+"""Finest level of the base layer. What is finer is announced by a table behind it."""
+
+CHECKED_LEVEL = 5
+"""Coarsest level that has a check value; it covers all coarser ones, which take a few bytes together."""
 
 MILESTONE_LEVELS = (5, 4, 3)
 """Levels whose geometry layers, when cut, are used up to a milestone; coarser ones only when whole."""
@@ -60,7 +66,8 @@ def node_budget(size: int) -> int:
     """Nodes of a level that a decoder may predict from ``size`` bytes: 2**20 + 256 a byte.
 
     This holds while nothing but the header vouches for the counts. Once ``G_3`` is
-    decoded, N_3 is verified and bounds the finer counts.
+    decoded, N_3 is verified and bounds the finer counts, and with the lengths of all layers
+    known the points are within their ``point_budget``.
     """
     return NODE_FLOOR + NODES_PER_BYTE * size
 
@@ -129,15 +136,12 @@ class Header:
         depth: bits per axis, 1…21; ``X_depth`` is the root.
         counts: N_0, N_1, … up to N_3, or up to N_{depth-1} where depth < 4: the
             number of occupied nodes at strides 1, 2, 4 and 8.
-        checks: per level l = 0 … depth-1 the check value of ``G_l``, 0…255
-            (``pccodec.container.level_check``).
         ranks: K_3, K_2, K_1, each 0…15: the ranks that are present.
         model_id: the first 8 bytes of the model's SHA-256.
         origin: the point of voxel (0, 0, 0); integers where ``is_integer``.
         scale: edge of a voxel in the cloud's unit; 1 where ``is_integer``.
         is_integer: the cloud's coordinates are integers and come back as such.
-        tiles: levels of the tiles, None where there are none. In tiles, the check value of a layer
-            below the shared levels is that of its directory (``pccodec.container.tiles``).
+        tiles: levels of the tiles, None where there are none.
         milestones: for levels 5, 4 and 3 a mask 0…127: bit ``j`` is set where a decoder may
             reconstruct from the first ``j + 1`` octants of that geometry layer. Between
             milestones quality need not rise with every byte.
@@ -151,7 +155,6 @@ class Header:
 
     depth: int
     counts: tuple[int, ...]
-    checks: tuple[int, ...]
     ranks: tuple[int, int, int]
     model_id: bytes
     origin: tuple[float, float, float] = (0, 0, 0)
@@ -164,8 +167,8 @@ class Header:
     def __post_init__(self) -> None:
         if not 1 <= self.depth <= MAX_DEPTH:
             raise StreamError(f"bit depth {self.depth} is not in 1…{MAX_DEPTH}")
-        if len(self.counts) != min(4, self.depth) or len(self.checks) != self.depth:
-            raise StreamError("counts or checks do not fit the bit depth")
+        if len(self.counts) != min(4, self.depth):
+            raise StreamError("the counts do not fit the bit depth")
         above = self.counts[-1]
         if not 1 <= above <= 8 ** (self.depth - len(self.counts) + 1):
             raise StreamError(f"{above} nodes do not fit level {len(self.counts) - 1}")
@@ -173,8 +176,6 @@ class Header:
             if not above <= count <= min(8 * above, 8 ** (self.depth - level)):
                 raise StreamError(f"{count} nodes at level {level} cannot stand under {above}")
             above = count
-        if not all(0 <= check <= 255 for check in self.checks):
-            raise StreamError("a check value is not a byte")
         for level, count in zip(RANK_LEVELS, self.ranks, strict=True):
             if not 0 <= count <= (MAX_RANKS if level < self.depth else 0):
                 raise StreamError(f"{count} ranks at level {level} of depth {self.depth}")
@@ -206,6 +207,17 @@ class Header:
     def layers(self) -> list[LayerSpec]:
         """The layers of this stream, in order."""
         return layer_specs(self.depth, self.ranks)
+
+    @property
+    def announced(self) -> int:
+        """How many layers the header itself announces: the base layer, or all of a stream of tiles."""
+        return len(self.layers) if self.tiles else max(0, self.depth - BASE_LEVEL)
+
+    @property
+    def checked(self) -> range:
+        """The levels whose geometry layers have a check value, coarse to fine; in streams of tiles all."""
+        coarsest = self.depth - 1
+        return range(coarsest if self.tiles else min(CHECKED_LEVEL, coarsest), -1, -1)
 
     def max_nodes(self, level: int) -> int:
         """Most nodes that ``X_level`` can have: N_l, or at coarser levels min(N_3, 8**(D-l))."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import binascii
-import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pccodec.container.bits import BitReader, BitWriter, LengthCoder
+from pccodec.container.header import (
+    MAX_HEADER,
+    MAX_TABLE,
+    Announced,
+    pack_header,
+    pack_table,
+    parse_header,
+    parse_table,
+)
 from pccodec.container.layout import (
-    ALL_MILESTONES,
-    FORMAT_VERSION,
-    MILESTONE_LEVELS,
-    MIN_SHARED,
     POINT_FLOOR,
     POINTS_PER_BYTE,
-    RANK_LEVELS,
     Header,
     LayerSpec,
-    TileLevels,
-    layer_specs,
     node_budget,
     point_budget,
 )
@@ -30,15 +29,6 @@ from pccodec.source import BytesSource, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-MAGIC = b"\xcfP"
-_FIXED = len(MAGIC) + 1 + 8  # magic, version, model id
-MAX_HEADER = 2048
-"""More bytes than any valid header takes."""
-
-_GRID_ZERO, _GRID_INTEGER, _GRID_FLOAT = 0, 1, 2
-_INTEGER_GRID = struct.Struct("<3q")
-_FLOAT_GRID = struct.Struct("<4d")
 
 
 @dataclass(frozen=True)
@@ -50,6 +40,7 @@ class Layer:
         offset: position of its first byte in the stream.
         length: bytes that the header declares.
         arrived: bytes of it that the source has, ``length`` or fewer.
+        check: check value of a geometry layer, 0…255; None of ranks and of levels above CHECKED_LEVEL.
         source: the stream.
     """
 
@@ -57,7 +48,13 @@ class Layer:
     offset: int
     length: int
     arrived: int
+    check: int | None
     source: Source = field(repr=False, compare=False)
+
+    @property
+    def end(self) -> int:
+        """Position behind its last byte."""
+        return self.offset + self.length
 
     @property
     def complete(self) -> bool:
@@ -76,27 +73,35 @@ class Stream:
 
     Attributes:
         header: the verified header.
-        layers: all declared layers, in order; those after a cut have no bytes.
+        layers: the layers whose place is known, in order: all of them once the table behind the base
+            layer is there, until then those of the base layer. Those after a cut have no bytes.
         header_size: bytes before the first layer.
-        size: bytes of the whole stream as declared.
-        trailing: bytes after the declared end; they are no part of the stream.
+        size: bytes of the whole stream as declared; None while the table is not known.
+        arrived: bytes that are there, trailing ones included.
+        damage: what is wrong with the table, if it arrived damaged; nothing behind it can be used.
     """
 
     header: Header
     layers: tuple[Layer, ...]
     header_size: int
-    size: int
-    trailing: int
+    size: int | None
+    arrived: int
+    damage: str | None = None
 
     @property
     def complete(self) -> bool:
         """All bytes of all layers arrived."""
-        return all(layer.complete for layer in self.layers)
+        return self.size is not None and all(layer.complete for layer in self.layers)
 
     @property
-    def payload_arrived(self) -> int:
-        """Bytes of layers that arrived."""
-        return sum(layer.arrived for layer in self.layers)
+    def bytes_here(self) -> int:
+        """Bytes of the stream that arrived, without trailing ones."""
+        return self.arrived if self.size is None else min(self.arrived, self.size)
+
+    @property
+    def trailing(self) -> int:
+        """Bytes after the declared end; they are no part of the stream."""
+        return self.arrived - self.bytes_here
 
     def node_budget(self, finest: int) -> int:
         """Nodes of a level that may be predicted below the finest intact level (``layout.node_budget``).
@@ -121,12 +126,17 @@ def level_check(*symbols: Buffer) -> int:
     return crc & 0xFF
 
 
-def pack(header: Header, payloads: Sequence[bytes]) -> bytes:
-    """The stream of a header and its layers' payloads.
+def pack(header: Header, payloads: Sequence[bytes], checks: Mapping[int, int]) -> bytes:
+    """The stream of a header and its layers.
 
     Zero bytes are appended to the last layer if the cloud has more points than
     ``point_budget`` allows for its payload; range-coded data reads as if zeros followed
     its end, so they change nothing.
+
+    Args:
+        header: the header.
+        payloads: of all layers, in order.
+        checks: check values 0…255 by level, of the levels in ``header.checked``.
 
     Raises:
         StreamError: the payloads do not fit the header.
@@ -141,45 +151,16 @@ def pack(header: Header, payloads: Sequence[bytes]) -> bytes:
     missing = header.counts[0] - point_budget(sum(map(len, payloads)))
     if missing > 0:
         payloads[-1] += bytes(-(-missing // POINTS_PER_BYTE))
-    return b"".join((pack_header(header, [len(payload) for payload in payloads]), *payloads))
-
-
-def pack_header(header: Header, lengths: Sequence[int]) -> bytes:
-    """The header's bytes, checksum included, for layers of the given lengths (not checked)."""
-    fields = BitWriter()
-    fields.write(header.tiles is not None, 1)
-    fields.write(0, 2)  # reserved flags
-    fields.write(_grid_mode(header), 2)
-    fields.write(header.depth, 5)
-    if header.tiles:
-        fields.write_unary(header.depth - header.tiles.tile)
-        fields.write_unary(header.tiles.shared - MIN_SHARED)
-    for level, count in zip(RANK_LEVELS, header.ranks, strict=True):
-        if level < header.depth:
-            fields.write(count, 4)
-    for level, mask in zip(MILESTONE_LEVELS, header.milestones, strict=True):
-        if level < header.depth:
-            fields.write(mask == ALL_MILESTONES, 1)
-            if mask != ALL_MILESTONES:
-                fields.write(mask, 7)
-    fields.write(header.surplus > 0, 1)
-    if header.surplus:
-        fields.write(header.surplus, 4)
-    _write_counts(fields, header)
-    coder = LengthCoder()
-    for spec, length in zip(header.layers, lengths, strict=True):
-        coder.write(fields, length, spec.rank)
-    head = b"".join(
+    lengths = [len(payload) for payload in payloads]
+    base, behind = payloads[: header.announced], payloads[header.announced :]
+    return b"".join(
         (
-            MAGIC,
-            bytes([FORMAT_VERSION]),
-            header.model_id,
-            fields.finish(),
-            _pack_grid(header),
-            bytes(header.checks),
+            pack_header(header, lengths, checks),
+            *base,
+            pack_table(header, lengths, checks),
+            *behind,
         )
     )
-    return head + _header_crc(head)
 
 
 def parse(data: Buffer) -> Stream:
@@ -190,55 +171,36 @@ def parse(data: Buffer) -> Stream:
 def parse_source(source: Source) -> Stream:
     """The header and layers of a stream or of any prefix that holds the header.
 
-    Reads the header's bytes only, two kilobytes at most; the layers read theirs when asked.
-    Nothing is allocated on the header's word; all its claims are within the limits of
-    ``Header`` and ``point_budget`` when this returns.
+    Reads the header's bytes and the table's only, 2.5 kilobytes at most; the layers read theirs when
+    asked. Nothing is allocated on the word of either; all claims are within the limits of ``Header`` and,
+    once the table is there, ``point_budget`` when this returns.
 
     Raises:
         CutHeaderError: the data ends before the header does, as far as it can be read.
         StreamError: not a stream, a newer format, a damaged header, or a header
             whose claims cannot be true.
     """
-    data = source.read(0, MAX_HEADER)
-    _check_magic(data)
-    reader = BitReader(data[_FIXED:])
-    tiled, reserved = reader.read(1), reader.read(2)
-    if reserved:
-        raise StreamError("written by a newer format, unknown flags in the header")
-    grid_mode = reader.read(2)
-    depth = reader.read(5)
-    tiles = None
-    if tiled:
-        tiles = TileLevels(tile=depth - reader.read_unary(), shared=MIN_SHARED + reader.read_unary())
-    k3, k2, k1 = (reader.read(4) if level < depth else 0 for level in RANK_LEVELS)
-    milestones = [_read_milestones(reader) if level < depth else 0 for level in MILESTONE_LEVELS]
-    surplus = reader.read(4) if reader.read(1) else 0
-    counts = _read_counts(reader, depth)
-    coder = LengthCoder()
-    specs = layer_specs(depth, (k3, k2, k1))
-    lengths = [coder.read(reader, spec.rank) for spec in specs]
-    grid_start = _FIXED + reader.bytes_read
-    checks_start = grid_start + (0, _INTEGER_GRID.size, _FLOAT_GRID.size, 0)[grid_mode]
-    end = checks_start + depth
-    if len(data) < end + 2:
-        raise CutHeaderError("the stream header is cut short or damaged")
-    if data[end : end + 2] != _header_crc(data[:end]):
-        raise StreamError("the stream header is damaged: its checksum does not match")
-    origin, scale = _unpack_grid(grid_mode, data[grid_start:checks_start])
-    header = Header(
-        depth=depth,
-        counts=counts,
-        checks=tuple(data[checks_start:end]),
-        ranks=(k3, k2, k1),
-        model_id=data[_FIXED - 8 : _FIXED],
-        origin=origin,
-        scale=scale,
-        is_integer=grid_mode != _GRID_FLOAT,
-        tiles=tiles,
-        milestones=(milestones[0], milestones[1], milestones[2]),
-        surplus=surplus,
-    )
-    return _layers(source, header, lengths, end + 2)
+    head = source.read(0, MAX_HEADER)
+    header, front = parse_header(head)
+    layers = _layers(source, header, front, header.layers, front.size)
+    end = layers[-1].end if layers else front.size
+    if header.announced == len(header.layers):
+        _check_points(header, front.lengths)
+        return Stream(header, layers, front.size, end, source.size)
+    table = head[end : end + MAX_TABLE]
+    if len(table) < MAX_TABLE and source.size > len(head):
+        table = source.read(end, end + MAX_TABLE)
+    try:
+        rest = parse_table(header, front, table)
+        _check_points(header, front.lengths + rest.lengths)
+        behind = _layers(source, header, rest, header.layers[header.announced :], end + rest.size)
+    except CutHeaderError:
+        # More than any table takes, and still no end of it: that is no cut.
+        damage = "it has no end" if len(table) == MAX_TABLE else None
+        return Stream(header, layers, front.size, None, source.size, damage)
+    except StreamError as error:
+        return Stream(header, layers, front.size, None, source.size, str(error))
+    return Stream(header, layers + behind, front.size, behind[-1].end, source.size)
 
 
 def truncate(data: Buffer, *, max_bytes: int | None = None, layers: int | None = None) -> bytes:
@@ -266,110 +228,37 @@ def prefix_size(stream: Stream, *, max_bytes: int | None = None, layers: int | N
     """
     if (max_bytes is None) == (layers is None):
         raise ValueError("give one of max_bytes and layers")
+    there = stream.arrived if stream.size is None else stream.size
     if layers is not None:
         if layers < 0:
             raise ValueError("layers is negative")
-        return stream.layers[layers].offset if layers < len(stream.layers) else stream.size
+        if layers == 0:
+            return stream.header_size
+        return stream.layers[layers - 1].end if layers <= len(stream.layers) else there
     assert max_bytes is not None
     if max_bytes < stream.header_size:
         raise StreamError(f"{max_bytes} bytes do not hold the header of {stream.header_size} bytes")
-    return min(stream.size, max_bytes)
+    return min(there, max_bytes)
 
 
-def _header_crc(head: bytes) -> bytes:
-    # CRC-16 (polynomial 0x1021, start 0xFFFF): finds every burst of up to 16 bits.
-    return binascii.crc_hqx(head, 0xFFFF).to_bytes(2, "little")
-
-
-def _check_magic(data: bytes) -> None:
-    if not data:
-        raise CutHeaderError("not a pccodec stream")
-    if data[: len(MAGIC)] != MAGIC[: len(data)]:
-        raise StreamError("not a pccodec stream")
-    if len(data) <= len(MAGIC):
-        raise CutHeaderError("the stream header is cut short")
-    version = data[len(MAGIC)]
-    if version > FORMAT_VERSION:
-        raise StreamError(f"written by a newer format: version {version}, this is {FORMAT_VERSION}")
-    if version < FORMAT_VERSION:
-        raise StreamError(f"format version {version} is not supported: this is {FORMAT_VERSION}, encode anew")
-    if len(data) < _FIXED:
-        raise CutHeaderError("the stream header is cut short")
-
-
-def _write_counts(fields: BitWriter, header: Header) -> None:
-    # The coarsest count by its width, the finer ones as growth, which is at most 7 a node.
-    above = header.counts[-1]
-    width = above.bit_length()
-    fields.write(width - 1, _width_bits(header.depth))
-    fields.write(above - (1 << width - 1), width - 1)
-    for count in header.counts[-2::-1]:
-        fields.write(count - above, (7 * above).bit_length())
-        above = count
-
-
-def _read_milestones(reader: BitReader) -> int:
-    return ALL_MILESTONES if reader.read(1) else reader.read(7)
-
-
-def _read_counts(reader: BitReader, depth: int) -> tuple[int, ...]:
-    if depth == 0:
-        raise StreamError("the stream header is damaged")
-    width = reader.read(_width_bits(depth))
-    above = 1 << width | reader.read(width)
-    counts = [above]
-    for _ in range(min(4, depth) - 1):
-        above += reader.read((7 * above).bit_length())
-        counts.append(above)
-    return tuple(reversed(counts))
-
-
-def _width_bits(depth: int) -> int:
-    """Bits of the field that holds log2 of the coarsest count, rounded down."""
-    coarsest = min(4, depth) - 1
-    return (3 * (depth - coarsest)).bit_length()
-
-
-def _grid_mode(header: Header) -> int:
-    if not header.is_integer:
-        return _GRID_FLOAT
-    return _GRID_INTEGER if any(header.origin) else _GRID_ZERO
-
-
-def _pack_grid(header: Header) -> bytes:
-    mode = _grid_mode(header)
-    if mode == _GRID_FLOAT:
-        return _FLOAT_GRID.pack(*header.origin, header.scale)
-    if mode == _GRID_ZERO:
-        return b""
-    try:
-        return _INTEGER_GRID.pack(*map(int, header.origin))
-    except struct.error:
-        raise StreamError(f"the grid's origin {header.origin} does not fit 64 bits") from None
-
-
-def _unpack_grid(mode: int, data: bytes) -> tuple[tuple[float, float, float], float]:
-    if mode == _GRID_ZERO:
-        return (0, 0, 0), 1.0
-    if mode == _GRID_INTEGER:
-        return _INTEGER_GRID.unpack(data), 1.0
-    if mode == _GRID_FLOAT:
-        x, y, z, scale = _FLOAT_GRID.unpack(data)
-        return (x, y, z), scale
-    raise StreamError("written by a newer format, unknown kind of grid")
-
-
-def _layers(source: Source, header: Header, lengths: list[int], start: int) -> Stream:
+def _check_points(header: Header, lengths: Sequence[int]) -> None:
     if header.counts[0] > point_budget(sum(lengths)):
         raise StreamError(
             f"the header claims {header.counts[0]} points in {sum(lengths)} bytes; "
             f"at most {POINT_FLOOR} and {POINTS_PER_BYTE} a byte are accepted"
         )
-    layers, offset, size = [], start, source.size
-    for spec, length in zip(header.layers, lengths, strict=True):
+
+
+def _layers(
+    source: Source, header: Header, announced: Announced, specs: Sequence[LayerSpec], start: int
+) -> tuple[Layer, ...]:
+    """The announced layers, the first of ``specs``, from a place in the stream on."""
+    layers, offset = [], start
+    for spec, length in zip(specs, announced.lengths, strict=False):
         if length > header.max_length(spec):
             raise StreamError(f"the header claims {length} bytes for layer {spec.name}")
-        arrived = max(0, min(length, size - offset))
-        layers.append(Layer(spec, offset, length, arrived, source))
+        arrived = max(0, min(length, source.size - offset))
+        check = announced.checks.get(spec.level) if spec.kind == "G" else None
+        layers.append(Layer(spec, offset, length, arrived, check, source))
         offset += length
-    return Stream(header, tuple(layers), start, offset, max(0, size - offset))
+    return tuple(layers)

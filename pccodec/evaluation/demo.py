@@ -78,19 +78,19 @@ def run(cloud: Path, output: Path, console: Console) -> None:
 
 def cuts(stream: container.Stream) -> list[int]:
     """Sizes at which the demo cuts: the ends of the layers from stride 16 on, and some bytes between."""
-    ends = {layer.offset + layer.length for layer in stream.layers if layer.spec.level <= 3}
-    between = {int(part * stream.size) for part in FRACTIONS}
+    ends = {layer.end for layer in stream.layers if layer.spec.level <= 3}
+    between = {int(part * stream.bytes_here) for part in FRACTIONS}
     return sorted(ends | {size for size in between if size >= stream.header_size})
 
 
 def place(stream: container.Stream, size: int) -> str:
     """The layer in which a prefix of ``size`` bytes ends."""
     for layer in stream.layers:
-        if size < layer.offset + layer.length:
+        if size < layer.end:
             return f"within {layer.spec.name}" if size > layer.offset else f"start of {layer.spec.name}"
-        if size == layer.offset + layer.length:
+        if size == layer.end:
             return layer.spec.name
-    raise ValueError(f"the stream has only {stream.size} bytes")
+    raise ValueError(f"the stream has only {stream.bytes_here} bytes")
 
 
 if __name__ == "__main__":

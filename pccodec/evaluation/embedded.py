@@ -43,7 +43,7 @@ class Pccodec:
         stream = parse(data)
         return Layout(
             names=tuple(layer.spec.name for layer in stream.layers),
-            ends=tuple(layer.offset + layer.length for layer in stream.layers),
+            ends=tuple(layer.end for layer in stream.layers),
             depth=stream.header.depth,
             voxel_size=stream.header.scale,
             model_id=stream.header.model_id.hex(),

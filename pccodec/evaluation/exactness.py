@@ -132,8 +132,8 @@ def cuts(stream: container.Stream) -> dict[str, int]:
             shares = (1 / 3, 2 / 3)
         for part in (round(share * layer.length) for share in shares):
             sizes[f"{layer.spec.name}, {part} of {layer.length} bytes"] = layer.offset + part
-        sizes[f"end of {layer.spec.name}"] = layer.offset + layer.length
-    sizes[WHOLE] = stream.size
+        sizes[f"end of {layer.spec.name}"] = layer.end
+    sizes[WHOLE] = stream.bytes_here
     return sizes
 
 

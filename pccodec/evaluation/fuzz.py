@@ -147,11 +147,26 @@ def forge(streams: Sequence[bytes], source: np.random.Generator) -> bytes:
             continue
         lengths = [layer.length for layer in stream.layers][: len(header.layers)]
         lengths += [0] * (len(header.layers) - len(lengths))
+        checks = dict.fromkeys(header.checked, 0)
+        checks |= {layer.spec.level: layer.check for layer in stream.layers if layer.check is not None}
         if source.integers(2):
             most = [header.max_length(spec) for spec in header.layers]
             lengths = [int(length * source.uniform()) if source.integers(2) else length for length in most]
-        return container.pack_header(header, lengths) + data[stream.header_size :]
+        base = sum(lengths[: header.announced]) if source.integers(2) else _base_size(stream)
+        behind = stream.header_size + base
+        front = container.pack_header(header, lengths, checks) + data[stream.header_size : behind]
+        return front + container.pack_table(header, lengths, checks) + data[_table_end(stream) :]
     return data
+
+
+def _base_size(stream: container.Stream) -> int:
+    return sum(layer.length for layer in stream.layers[: stream.header.announced])
+
+
+def _table_end(stream: container.Stream) -> int:
+    """Where the first layer behind the table begins."""
+    behind = stream.layers[stream.header.announced :]
+    return behind[0].offset if behind else stream.header_size
 
 
 def _claims(header: container.Header, source: np.random.Generator) -> dict[str, Any]:
@@ -159,7 +174,6 @@ def _claims(header: container.Header, source: np.random.Generator) -> dict[str, 
     depth = header.depth
     if source.integers(4) == 0:
         depth = int(source.integers(1, 22))
-    checks = (header.checks + (0,) * depth)[:depth]
     counts = list(header.counts) + [1] * 4
     counts = counts[: min(4, depth)]
     if source.integers(2):
@@ -169,7 +183,7 @@ def _claims(header: container.Header, source: np.random.Generator) -> dict[str, 
             counts[level] = above
             above = int(above * source.choice([1, 2, 4, 8]))
     ranks = tuple(int(source.integers(16)) if level < depth else 0 for level in (3, 2, 1))
-    claims: dict[str, Any] = {"depth": depth, "checks": checks, "counts": tuple(counts)}
+    claims: dict[str, Any] = {"depth": depth, "counts": tuple(counts)}
     claims["ranks"] = ranks if source.integers(2) else header.ranks
     if source.integers(4) == 0:
         claims |= {"origin": (0.0, -1e300, 1e300), "scale": 1e300, "is_integer": False}

@@ -116,7 +116,8 @@ class LevelPool:
     def draw(self, config: PoolConfig, rng: np.random.Generator) -> Batch:
         """A random batch of ``nodes_per_step`` scored nodes, or a few less where parts overlap."""
         shares = np.array(config.level_shares) / sum(config.level_shares)
-        begins, widths = [], []
+        begins: list[int] = []
+        widths: list[int] = []
         while (total := sum(widths)) < config.nodes_per_step:
             rows = self._clouds[rng.integers(len(self._clouds))]
             drawn = int(rng.choice(len(shares), p=shares))
