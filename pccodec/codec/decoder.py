@@ -50,7 +50,8 @@ class Decoder:
 
     After any pieces :meth:`points` gives exactly what :func:`decode` gives for all bytes so far,
     bit by bit. Whole layers are decoded once, a layer that is cut goes on where it ended, and what
-    the synthesis transform found at the finest exact level is kept. A stream of tiles is decoded anew.
+    the synthesis transform found at the finest exact level and the geometry network at the last
+    milestone is kept. A stream of tiles is decoded anew.
 
     Example::
 

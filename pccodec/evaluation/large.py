@@ -2,7 +2,8 @@
 
 An aerial scan of N points and one of a million are made, encoded and decoded by the commands, each in
 a process of its own with one BLAS thread, and the large one once more by two processes. Then the
-first hundredth of the large stream is decoded, and a box of a twentieth of its area. Takes
+first hundredth of the large stream is decoded, and a box of a twentieth of its area; what such boxes
+take elsewhere is told by the stream's directories. Takes
 minutes, and some 40 bytes of disk a point. Linux and macOS only.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -21,11 +23,12 @@ import numpy as np
 
 from pccodec import container, io
 from pccodec.codec import Box, decode_parts
+from pccodec.codec.tile_stream import TileStream
 from pccodec.evaluation.aerial import AerialConfig, scan
 from pccodec.evaluation.command import command
 from pccodec.evaluation.report import source_commit
 from pccodec.evaluation.resources import measure_command
-from pccodec.source import FileSource, PrefixSource
+from pccodec.source import FileSource, PrefixSource, Source
 
 SMALL = 1_000_000
 """Points of the cloud whose time a point is compared with."""
@@ -34,6 +37,7 @@ _CELLS = 64
 """Cells an axis of the map on which the first hundredth of a stream is compared with the cloud."""
 
 _AREA = 0.05
+_PLACES = 1000
 _PREFIX = 0.01
 
 
@@ -107,6 +111,24 @@ def read_region(
     }
 
 
+def shares_of_boxes(source: Source, low: np.ndarray, high: np.ndarray, seed: int) -> np.ndarray:
+    """Shares float64 (_PLACES,) of a stream of tiles that boxes of a twentieth of the area take.
+
+    One box tells more of where the tiles happen to lie than of their size, so they lie at random.
+
+    Args:
+        source: the stream.
+        low, high: corners of the cloud, (3,).
+        seed: of the places.
+    """
+    stream, rng = TileStream(source), np.random.default_rng(seed)
+    edge = (high - low) * [math.sqrt(_AREA), math.sqrt(_AREA), 1]
+    corners = low + rng.uniform(size=(_PLACES, 3)) * (high - low - edge)
+    boxes = (Box(tuple(corner), tuple(corner + edge)) for corner in corners)
+    taken = [stream.bytes_for(stream.select(*box.voxels(stream.grid)).tolist()) for box in boxes]
+    return np.array(taken) / source.size
+
+
 def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
     """All figures of an aerial scan of so many points."""
     small, large = folder / "small.laz", folder / "large.laz"
@@ -133,6 +155,8 @@ def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
     # Readers take one voxel more on each side, for rounding.
     regions["whole_tiles"] = first + 2 * header.scale, first + count * tile - 3 * header.scale
     found = {name: read_region(source, one, other, low, high) for name, (one, other) in regions.items()}
+    shares = shares_of_boxes(source, low, high, seed)
+    boxes = {"mean": round(float(shares.mean()), 4), "most": round(float(shares.max()), 4)}
     a_point = {
         what: (rows["jobs_1"][what]["cpu_seconds"] / points) / (rows["small"][what]["cpu_seconds"] / SMALL)
         for what in ("encode", "decode")
@@ -153,6 +177,7 @@ def measure(points: int, seed: int, folder: Path) -> dict[str, Any]:
         "speedup_of_two": {what: round(value, 3) for what, value in speedup.items()},
         "prefix": {"share": _PREFIX, "cells_covered": round(covered, 4)},
         "regions": found,
+        "boxes_at_random": boxes,
     }
 
 
