@@ -137,7 +137,7 @@ def test_the_same_shape_is_no_wrong_answer() -> None:
 
 
 def test_training_learns_to_tell_shapes(shapes: ShapeDescriptors) -> None:
-    config = HashTraining(steps=40, batch=5, moduli=4, turned=4, widths=(32, 16), lengths=(8, 64))
+    config = HashTraining(steps=100, batch=5, moduli=4, turned=4, widths=(32, 16), lengths=(8, 64))
     losses: list[float] = []
     network = train(
         shapes,
@@ -157,8 +157,12 @@ def test_training_learns_to_tell_shapes(shapes: ShapeDescriptors) -> None:
 def test_the_command_writes_a_model_that_hashes(meshes: Path, tmp_path: Path) -> None:
     output, cache = tmp_path / "tiny.safetensors", tmp_path / "cache" / "captures.npz"
     arguments = ["--data", meshes, "--cache", cache, "--captures", "2", "--steps", "2", "-o", output]
-    assert main([str(argument) for argument in arguments]) == 0
-    assert cache.exists() and output.with_suffix(".json").exists()
+    for more, unseen in ((), 0), (("--hold-out",), 1):
+        assert main([str(argument) for argument in (*arguments, *more)]) == 0
+        card = json.loads(output.with_suffix(".json").read_text())
+        assert card["meshes"]["unseen"] == unseen
+        assert ("p1_mesh_unseen" in card["retrieval"][0]) == bool(unseen)
+    assert cache.exists()
     assert 0 <= hashing.load(str(output)).code(_box((1.0, 2.0, 3.0))[0]) < 2**64
 
 
@@ -179,6 +183,12 @@ def test_the_command_refuses_what_it_cannot_use(
         assert main(["--data", str(data), "--cache", str(captures), "-o", str(model)]) == 3
         assert words in capsys.readouterr().err
         assert not output.exists()
+
+
+def test_the_nearest_code_is_that_of_another_mesh() -> None:
+    loss = ShapeLoss(np.eye(4, dtype=bool), bits=2)
+    loss.codes.data = torch.tensor([[3.0, 3.0], [3.0, 2.5], [-3.0, -3.0], [-2.0, 0.1]])
+    assert loss.nearest(np.array([2, 0, 1])).tolist() == [3, 1, 0]
 
 
 def test_sharp_codes_come_near_their_signs(shapes: ShapeDescriptors) -> None:

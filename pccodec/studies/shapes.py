@@ -44,7 +44,14 @@ class Setting:
     stored: int = 4
     training: HashTraining = field(
         default_factory=lambda: HashTraining(
-            steps=200, batch=64, moduli=12, turned=32, widths=(256, 128), unsized=0.0, sharpness=1.0
+            steps=200,
+            batch=64,
+            moduli=12,
+            turned=32,
+            widths=(256, 128),
+            unsized=0.0,
+            sharpness=1.0,
+            neighbors=False,
         )
     )
 
