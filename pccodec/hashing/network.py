@@ -22,7 +22,7 @@ from pccodec.hashing.descriptor import CELLS, FREQUENCIES, descriptor, upright
 from pccodec.hashing.search import BITS
 from pccodec.model import store
 
-DEFAULT = "hash2"
+DEFAULT = "hash3"
 KIND = "hash"
 TURNS = 16
 """Angles at which a turned filter answers."""

@@ -24,7 +24,7 @@ from pccodec.studies.arms import LENGTHS, RESULTS
 from pccodec.studies.plot import plot_costs
 
 PAGE = RESULTS.parent / "masklayer.md"
-MODEL_CARD = Path(__file__).parents[2] / "models" / "hash2.json"
+MODEL_CARD = Path(__file__).parents[2] / "models" / "hash3.json"
 _MISSING = "*These results are not here.*"
 _SEPARATE = "separate"
 _METRICS = {"digits": ("map", "p10"), "shapes": ("map", "p1"), "shapes_long": ("map", "p1")}
