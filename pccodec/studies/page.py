@@ -27,7 +27,12 @@ PAGE = RESULTS.parent / "masklayer.md"
 MODEL_CARD = Path(__file__).parents[2] / "models" / "hash3.json"
 _MISSING = "*These results are not here.*"
 _SEPARATE = "separate"
-_METRICS = {"digits": ("map", "p10"), "shapes": ("map", "p1"), "shapes_long": ("map", "p1")}
+_METRICS = {
+    "digits": ("map", "p10"),
+    "shapes": ("map", "p1"),
+    "shapes_long": ("map", "p1"),
+    "shapes_released": ("map", "p1"),
+}
 NAMES = (
     "codec",
     "retrieval",

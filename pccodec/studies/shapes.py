@@ -55,6 +55,13 @@ class Setting:
         )
     )
 
+    def released(self) -> Setting:
+        """This with what the training of the released model has beyond it, but for its size and budget."""
+        own = HashTraining()
+        return replace(
+            self, training=replace(self.training, sharpness=own.sharpness, neighbors=own.neighbors)
+        )
+
 
 @dataclass(frozen=True)
 class Task:
@@ -125,9 +132,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samplings", nargs="+", choices=SAMPLINGS, default=list(SAMPLINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--steps", type=int, default=Setting().training.steps)
+    parser.add_argument("--released", action="store_true", help="train like the released model")
     parser.add_argument("--json", type=Path, default=RESULTS / "masklayer_shapes.json")
     options = parser.parse_args(arguments)
     setting = Setting(training=replace(Setting().training, steps=options.steps))
+    if options.released:
+        setting = setting.released()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     task = Task.of(load_shapes(options.cache, options.data, options.captures), setting)
