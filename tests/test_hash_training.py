@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import torch
 from pccodec import hashing
 from pccodec.hashing.descriptor import size_waves
 from pccodec.masklayer import MaskLayer, only
+from pccodec.training import hash_retrieval
 from pccodec.training.captures import CONDITIONS, NOISY, CaptureConfig, capture_shape, load_triangles
 from pccodec.training.hash_twin import HashTwin
-from pccodec.training.hashing import HashTraining, ShapeLoss, evaluate, main, train
+from pccodec.training.hashing import HashTraining, ShapeLoss, evaluate, main, train, values_of
 from pccodec.training.shape_descriptors import ShapeDescriptors, same_sizes
 from pccodec.training.shapes import mesh_files
 
@@ -135,7 +137,7 @@ def test_the_same_shape_is_no_wrong_answer() -> None:
 
 
 def test_training_learns_to_tell_shapes(shapes: ShapeDescriptors) -> None:
-    config = HashTraining(steps=40, batch=5, moduli=4, turned=4, widths=(32, 16), lengths=(8, 64))
+    config = HashTraining(steps=100, batch=5, moduli=4, turned=4, widths=(32, 16), lengths=(8, 64))
     losses: list[float] = []
     network = train(
         shapes,
@@ -155,8 +157,12 @@ def test_training_learns_to_tell_shapes(shapes: ShapeDescriptors) -> None:
 def test_the_command_writes_a_model_that_hashes(meshes: Path, tmp_path: Path) -> None:
     output, cache = tmp_path / "tiny.safetensors", tmp_path / "cache" / "captures.npz"
     arguments = ["--data", meshes, "--cache", cache, "--captures", "2", "--steps", "2", "-o", output]
-    assert main([str(argument) for argument in arguments]) == 0
-    assert cache.exists() and output.with_suffix(".json").exists()
+    for more, unseen in ((), 0), (("--hold-out",), 1):
+        assert main([str(argument) for argument in (*arguments, *more)]) == 0
+        card = json.loads(output.with_suffix(".json").read_text())
+        assert card["meshes"]["unseen"] == unseen
+        assert ("p1_mesh_unseen" in card["retrieval"][0]) == bool(unseen)
+    assert cache.exists()
     assert 0 <= hashing.load(str(output)).code(_box((1.0, 2.0, 3.0))[0]) < 2**64
 
 
@@ -177,3 +183,37 @@ def test_the_command_refuses_what_it_cannot_use(
         assert main(["--data", str(data), "--cache", str(captures), "-o", str(model)]) == 3
         assert words in capsys.readouterr().err
         assert not output.exists()
+
+
+def test_the_nearest_code_is_that_of_another_mesh() -> None:
+    loss = ShapeLoss(np.eye(4, dtype=bool), bits=2)
+    loss.codes.data = torch.tensor([[3.0, 3.0], [3.0, 2.5], [-3.0, -3.0], [-2.0, 0.1]])
+    assert loss.nearest(np.array([2, 0, 1])).tolist() == [3, 1, 0]
+
+
+def test_sharp_codes_come_near_their_signs(shapes: ShapeDescriptors) -> None:
+    values = {}
+    for sharpness in (1.0, 4.0):
+        config = HashTraining(
+            steps=60, batch=5, moduli=4, turned=4, widths=(32, 16), lengths=(64,), sharpness=sharpness
+        )
+        layer = MaskLayer(64, only(64, config.lengths), rescale=False)
+        found = values_of(train(shapes, config, layer, MaskLayer.prefixes).export(), shapes.index)
+        values[sharpness] = np.abs(np.tanh(sharpness * found))
+    assert values[4.0].mean() > 0.8 > values[1.0].mean()
+
+
+def test_fresh_captures_are_measured_in_pairs(meshes: Path, tmp_path: Path) -> None:
+    file = tmp_path / "retrieval.json"
+    assert hash_retrieval.main(["--data", str(meshes), "--captures", "3", "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert report["meshes"] == 5 and report["model"] == hashing.load().id.hex()
+    for rows in (report["retrieval"], report["retrieval_ignoring_size"]):
+        assert [row["bits"] for row in rows] == [8, 16, 32, 64]
+        assert rows[-1]["search"] >= 0.6 and rows[-1]["search_std"] >= 0
+    # Without the size one box is the other in twice the size.
+    assert report["retrieval_ignoring_size"][-1]["hamming"] < report["retrieval"][-1]["hamming"]
+    first, again = (hash_retrieval.simulate(mesh_files(meshes), count, 3) for count in (2, 1))
+    assert np.array_equal(first[:1], again) and not np.array_equal(first[0], first[1])
+    with pytest.raises(SystemExit):
+        hash_retrieval.main(["--data", str(meshes), "--captures", "1"])

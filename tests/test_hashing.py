@@ -16,7 +16,7 @@ from pccodec.errors import InputError, ModelError
 from pccodec.evaluation import hash_speed
 from pccodec.hashing.descriptor import ANGLES, CELLS, OCTAVES, descriptor, size_waves, upright
 from pccodec.hashing.network import from_tensors, to_tensors
-from pccodec.hashing.search import distances, nearest
+from pccodec.hashing.search import distances, nearest, penalties
 from pccodec.model import store
 
 
@@ -146,6 +146,48 @@ def test_search_is_a_stable_sort_by_distance(codes: list[int], query: int, bits:
     expected = sorted(range(len(codes)), key=lambda place: far[place])[:top]
     assert places.tolist() == expected
     assert found.tolist() == [far[place] for place in expected]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40),
+    st.integers(0, 2**64 - 1),
+    st.integers(1, 64),
+    st.integers(0, 2**32 - 1),
+)
+def test_ties_are_broken_by_the_least_certain_bits(
+    codes: list[int], query: int, bits: int, seed: int
+) -> None:
+    # Whole numbers, so that sums are exact in any order.
+    certainty = np.random.default_rng(seed).integers(0, 100, 64).astype(np.float32)
+    codes = codes + [query ^ (1 << 63), query ^ 1]
+    array = np.array(codes, dtype=np.uint64)
+
+    def penalty(code: int) -> float:
+        return float(sum(certainty[k] for k in range(bits) if (code ^ query) >> (63 - k) & 1))
+
+    assert penalties(array, query, certainty, bits).tolist() == [penalty(code) for code in codes]
+    places, found = nearest(array, query, len(codes), bits, certainty)
+    far = [_far(code >> (64 - bits), query >> (64 - bits)) for code in codes]
+    expected = sorted(range(len(codes)), key=lambda place: (far[place], penalty(codes[place])))
+    assert places.tolist() == expected
+    assert found.tolist() == [far[place] for place in expected]
+
+
+def test_a_query_is_the_code_and_how_certain_its_bits_are() -> None:
+    network, points = hashing.load(), _shape(3)
+    for sized in (True, False):
+        code, certainty = network.query(points, sized=sized)
+        assert code == network.code(points, sized=sized)
+        assert certainty.shape == (64,) and certainty.dtype == np.float32 and (certainty >= 0).all()
+    # Of two codes that differ in one bit each, the closer call is the better match.
+    sure, unsure = int(certainty.argmax()), int(certainty.argmin())
+    index = hashing.Index.of(
+        ["sure", "unsure"], [code ^ 1 << (63 - sure), code ^ 1 << (63 - unsure)], bytes(8)
+    )
+    assert [match.name for match in index.search(code)] == ["sure", "unsure"]
+    matches = index.search(code, certainty=certainty)
+    assert [(match.name, match.distance) for match in matches] == [("unsure", 1), ("sure", 1)]
 
 
 def test_search_goes_through_many_codes() -> None:

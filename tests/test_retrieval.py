@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pccodec.evaluation.retrieval import average_precision, hamming, precision_at
+from pccodec.evaluation.retrieval import average_precision, hamming, precision_at, search_ranks
+from pccodec.hashing.search import nearest
 
 
 def _by_definition(distances: list[int], relevant: list[bool], k: int) -> tuple[float, float]:
@@ -40,3 +41,17 @@ def test_hamming_counts_the_first_bits_alone() -> None:
     for bits in (1, 8, 64):
         expected = (queries[:, None, :bits] != database[None, :, :bits]).sum(2)
         assert (hamming(queries, database, bits) == expected).all()
+
+
+def test_the_ranks_of_search_are_those_that_search_shows() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.integers(-9, 10, (4, 64)).astype(np.float32)
+    database = rng.random((40, 64)) < 0.5
+    database[30] = database[3]
+    codes = np.packbits(database, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    for bits in (3, 16, 64):
+        ranks = search_ranks(values, database, bits)
+        assert (ranks[:, 30] == ranks[:, 3]).all()
+        for row, value in zip(ranks, values, strict=True):
+            query = int(np.packbits(value > 0).view(">u8")[0])
+            assert (np.argsort(row, kind="stable") == nearest(codes, query, 40, bits, np.abs(value))[0]).all()

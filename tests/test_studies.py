@@ -14,6 +14,7 @@ from pccodec.hashing.descriptor import CELLS, FREQUENCIES
 from pccodec.studies import digits, page
 from pccodec.studies import shapes as shape_study
 from pccodec.studies.arms import LENGTHS, RESULTS, Arm, arms, in_all_lengths, write_results
+from pccodec.training.hashing import HashTraining
 from pccodec.training.shape_descriptors import ShapeDescriptors
 
 
@@ -79,6 +80,18 @@ def test_shape_rows() -> None:
         rows = list(shape_study.run(arm, 1, task, config))
         assert [row["bits"] for row in rows] == list(LENGTHS)
         assert rows[3]["p1"] > 50  # chance is 17
+
+
+def test_the_released_setting_has_the_budget_of_the_study() -> None:
+    setting = shape_study.Setting()
+    released = setting.released()
+    assert released.training.sharpness == HashTraining().sharpness != setting.training.sharpness
+    assert released.training.neighbors and not setting.training.neighbors
+    back = replace(released.training, sharpness=setting.training.sharpness, neighbors=False)
+    assert replace(released, training=back) == setting
+    task = shape_study.Task.of(_descriptors(), setting)
+    config = replace(released.training, steps=3, batch=6, moduli=2, turned=2, widths=(16, 8))
+    assert len(list(shape_study.run(Arm("lengths"), 0, task, config))) == len(LENGTHS)
 
 
 def test_the_masked_optimizer_changes_the_outcome_and_repeats() -> None:

@@ -100,8 +100,9 @@ def search_command(
 ) -> None:
     """Print the clouds of INDEX that are most like the cloud QUERY, nearest first.
 
-    Each line has the number of bits that differ, the hash and the name. The size counts unless INDEX
-    was made with --ignore-size.
+    Each line has the number of bits that differ, the hash and the name. Of clouds in which as many bits
+    differ, those come first whose bits were the closest calls. The size counts unless INDEX was made
+    with --ignore-size.
     """
     from pccodec import hashing, io
 
@@ -111,8 +112,8 @@ def search_command(
         raise ModelError(
             f"{index} was made with the model {known.model.hex()}, not {network.id.hex()}: give its --model"
         )
-    code = network.code(io.read(query, format_).points, up or known.up, known.sized)
-    matches = known.search(code, top, bits)
+    code, certainty = network.query(io.read(query, format_).points, up or known.up, known.sized)
+    matches = known.search(code, top, bits, certainty)
     if as_json:
         rows = [{"distance": m.distance, "hash": f"{m.code:016x}", "name": m.name} for m in matches]
         click.echo(json.dumps({"hash": f"{code:016x}", "bits": bits, "matches": rows}, indent=1))

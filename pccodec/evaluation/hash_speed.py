@@ -37,7 +37,10 @@ def measure(codes: int = CODES, points: tuple[int, ...] = POINTS) -> dict[str, o
     rng = np.random.default_rng(0)
     stored = rng.integers(0, 2**64, codes, dtype=np.uint64)
     query = int(stored[codes // 2]) ^ 0xFF
-    search = {str(bits): median_ms(partial(nearest, stored, query, 10, bits)) for bits in (8, 16, 32, 64)}
+    certainty = rng.random(64, dtype=np.float32)
+    search = {
+        str(bits): median_ms(partial(nearest, stored, query, 10, bits, certainty)) for bits in (8, 16, 32, 64)
+    }
     network = hashing.load()
     spheres = {count: rng.normal(size=(count, 3)) for count in points}
     hashes = {str(n): median_ms(partial(network.code, cloud), 7) for n, cloud in spheres.items()}

@@ -16,6 +16,27 @@ def hamming(queries: np.ndarray, database: np.ndarray, bits: int) -> np.ndarray:
     return np.rint((bits - left @ right.T) / 2).astype(np.int64)
 
 
+def search_ranks(values: np.ndarray, database: np.ndarray, bits: int) -> np.ndarray:
+    """Places int64 (q, n) at which ``pccodec search`` shows codes; equal where it cannot tell them apart.
+
+    Ranked by Hamming distance, and at the same distance by the sum of ``|value|`` over the bits that
+    differ (:func:`pccodec.hashing.search.penalties`).
+
+    Args:
+        values: float32 (q, K) of the queries, of which the signs are the bits.
+        database: codes bool (n, K).
+        bits: how many of the first bits count.
+    """
+    far = hamming(values > 0, database, bits)
+    signs = np.where(database[:, :bits], 1, -1).astype(np.float64)
+    kept = values[:, :bits].astype(np.float64)
+    total = np.abs(kept).sum(axis=1, keepdims=True)
+    penalty = (total - kept @ signs.T) / 2
+    # Below 1, so that no penalty outweighs a bit; rounded, so that equal codes are equal.
+    order = np.round(far + penalty / (total + 1), 9)
+    return np.stack([np.unique(row, return_inverse=True)[1] for row in order])
+
+
 def average_precision(distances: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Expected average precision, float64 (q,), of each query.
 

@@ -69,9 +69,15 @@ class Index:
         """Index of codes given as integers."""
         return cls(names, np.array(codes, dtype=np.uint64), model, up, sized)
 
-    def search(self, code: int, top: int = 10, bits: int = BITS) -> list[Match]:
-        """The ``top`` clouds nearest to a code by its first ``bits`` bits; ties in the index's order."""
-        places, found = nearest(self.codes, code, top, bits)
+    def search(
+        self, code: int, top: int = 10, bits: int = BITS, certainty: np.ndarray | None = None
+    ) -> list[Match]:
+        """The ``top`` clouds nearest to a code by its first ``bits`` bits.
+
+        At the same distance those come first that differ in less certain bits, if the ``certainty`` of the
+        code's bits is given, float32 (64,) (:meth:`HashNetwork.query`), then in the index's order.
+        """
+        places, found = nearest(self.codes, code, top, bits, certainty)
         return [
             Match(self.names[place], int(self.codes[place]), int(distance))
             for place, distance in zip(places, found, strict=True)

@@ -22,7 +22,7 @@ from pccodec.hashing.descriptor import CELLS, FREQUENCIES, descriptor, upright
 from pccodec.hashing.search import BITS
 from pccodec.model import store
 
-DEFAULT = "hash2"
+DEFAULT = "hash3"
 KIND = "hash"
 TURNS = 16
 """Angles at which a turned filter answers."""
@@ -57,15 +57,22 @@ class HashNetwork:
             up: the axis that points up: "x", "y" or "z".
             sized: whether the size counts. Codes with and without it are no match for each other.
         """
+        return self.query(points, up, sized)[0]
+
+    def query(self, points: np.ndarray, up: str = "z", sized: bool = True) -> tuple[int, np.ndarray]:
+        """The bits of a cloud as :meth:`code` gives them, and how certain each is, float32 (64,).
+
+        A bit's certainty is the distance of its value from zero, where it would turn.
+        """
         seen = descriptor(upright(np.asarray(points), up))
         if not sized:
             seen[:, CELLS] = 0
-        return int(self.codes(seen[None])[0])
+        values = self.values(seen[None])
+        return int(_packed(values)[0]), np.abs(values[0])
 
     def codes(self, descriptors: np.ndarray) -> np.ndarray:
         """Codes uint64 (n,) of descriptors complex64 (n, F, CELLS + 1)."""
-        bits = self.values(descriptors) > 0
-        return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+        return _packed(self.values(descriptors))
 
     def values(self, descriptors: np.ndarray) -> np.ndarray:
         """Values float32 (n, 64) of which the signs are the bits.
@@ -84,6 +91,11 @@ class HashNetwork:
         for index, (weight, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0) if index else x) @ weight.T + bias
         return x
+
+
+def _packed(values: np.ndarray) -> np.ndarray:
+    """Codes uint64 (n,) of values (n, 64)."""
+    return np.packbits(values > 0, axis=1).view(">u8")[:, 0].astype(np.uint64)
 
 
 def turns() -> np.ndarray:

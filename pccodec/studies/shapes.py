@@ -44,9 +44,23 @@ class Setting:
     stored: int = 4
     training: HashTraining = field(
         default_factory=lambda: HashTraining(
-            steps=200, batch=64, moduli=12, turned=32, widths=(256, 128), unsized=0.0
+            steps=200,
+            batch=64,
+            moduli=12,
+            turned=32,
+            widths=(256, 128),
+            unsized=0.0,
+            sharpness=1.0,
+            neighbors=False,
         )
     )
+
+    def released(self) -> Setting:
+        """This with what the training of the released model has beyond it, but for its size and budget."""
+        own = HashTraining()
+        return replace(
+            self, training=replace(self.training, sharpness=own.sharpness, neighbors=own.neighbors)
+        )
 
 
 @dataclass(frozen=True)
@@ -118,9 +132,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samplings", nargs="+", choices=SAMPLINGS, default=list(SAMPLINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--steps", type=int, default=Setting().training.steps)
+    parser.add_argument("--released", action="store_true", help="train like the released model")
     parser.add_argument("--json", type=Path, default=RESULTS / "masklayer_shapes.json")
     options = parser.parse_args(arguments)
     setting = Setting(training=replace(Setting().training, steps=options.steps))
+    if options.released:
+        setting = setting.released()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     task = Task.of(load_shapes(options.cache, options.data, options.captures), setting)

@@ -73,8 +73,8 @@ def load_triangles(file: Path) -> np.ndarray:
 def capture_shape(triangles: np.ndarray, config: CaptureConfig, rng: np.random.Generator) -> np.ndarray:
     """A capture, float32 (n, 3), of triangles (m, 3, 3), up along z."""
     low, high = np.log(config.points)
-    corners = triangles.reshape(-1, 3)
-    size = float(np.linalg.norm(np.ptp(corners, axis=0)))
+    # A coordinate at a time: many times as fast as along the first axis of rows of three.
+    size = float(np.linalg.norm([np.ptp(triangles[..., axis]) for axis in range(3)]))
     points, _ = sample_surface(triangles, int(np.exp(rng.uniform(low, high))), rng)
     if rng.random() < config.viewed:
         points = _seen(points, _side(rng), size)
