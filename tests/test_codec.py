@@ -17,14 +17,14 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "b35e10d2d2d426568a14e1a2d0b528c9d9a771b7f5c8e66e62c4c9fae8d790a5"
+GOLDEN_STREAM = "3ef112586e5f65c972727ba72fa305842b4591618294be3df705d0933c1dc820"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
-    39: "145aa685dcd234cc483c9bfa3d36d2275376cded3940e66fd31ad2b9ae7394e0",
-    67: "1d9f3e0eeb7ec8b660af30dd746946c0bb546c5409c9b2cb13c6a9a76a1a563b",
-    137: "4c587fa2014b6b2533727413da47871b6530149fa678e95f7c92d074e87a0907",
-    437: "7b770fdf0ddbef4d4f9257502e1cc5488273863b2f4ba947574ae08e3c54ab0a",
-    1237: "8d55d649ef225ac806dd618483b8aabd93c8a65f6eb7346b833e65bc087b0a92",
+    39: "31774069a7b6533ae4971d1674e826ebf63310f06907a47e6a62aed25ec40df1",
+    67: "5c21794d641013f1ff0f84458552eabc794c6e8d4bbd58e73aea12723552b954",
+    137: "5036eaa61e5acc92e22aae052c54f80c2ee3c56199cf5f98705425c203c23644",
+    437: "950ba5d7123241ddb831946f8a5eefaccdce3d8e068595e1b2ba8e9107df278c",
+    1237: "34b8b0b29aa2a0c34c04a101f5eb26cb2d4294dbb91dd274819b082f1004f226",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 

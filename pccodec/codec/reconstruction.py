@@ -6,6 +6,7 @@ import numpy as np
 
 from pccodec.codec.centers import is_sparse, node_centers
 from pccodec.codec.coarse import down_to_synthesis
+from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.store import Model
 from pccodec.model.upsampling import Known, Upsampler
 
@@ -20,6 +21,9 @@ def reconstruct(known: Known, model: Model, upsampler: Upsampler | None = None) 
     """
     if 0 in known.codes:
         return known.codes[0]
+    if known.finest == max(known.codes) > LATENT_LEVELS[0] and known.partial is None:
+        # The root alone says nothing: whatever is predicted of it may be worse with the first layer.
+        return node_centers(known.codes[known.finest], known.finest, None)
     if is_sparse([known.counts[level] for level in (0, 1) if level in known.counts]):
         return node_centers(known.codes[known.finest], known.finest, known.partial)
     return (upsampler or Upsampler(model.synthesis)).voxels(down_to_synthesis(known, model.geometry))
