@@ -102,9 +102,18 @@ class LayerProgress(Progress):
                     begun=begun,
                 )
         except DamagedError as error:
+            self._forget(known, self.header.unverified(level))
             self._stop(known, f"layer {layer.spec.name}", error)
             return
         self._done += complete
+
+    def _forget(self, known: Known, levels: list[int]) -> None:
+        """Give up levels that the check of a damaged layer covers too: any of them may be wrong."""
+        for level in levels:
+            for each in (known, self._known):
+                for facts in (each.codes, each.maps, each.counts):
+                    facts.pop(level, None)
+        self._done -= len(levels)
 
     def _stop(self, known: Known, where: str, error: DamagedError) -> None:
         """Stay with the finest intact level."""

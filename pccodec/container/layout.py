@@ -219,6 +219,11 @@ class Header:
         coarsest = self.depth - 1
         return range(coarsest if self.tiles else min(CHECKED_LEVEL, coarsest), -1, -1)
 
+    def unverified(self, level: int) -> list[int]:
+        """Levels coarser than ``level`` that no check has told right before ``G_level`` is decoded."""
+        coarsest = self.checked.start
+        return [above for above in range(self.depth - 1, level, -1) if level >= coarsest < above]
+
     def max_nodes(self, level: int) -> int:
         """Most nodes that ``X_level`` can have: N_l, or at coarser levels min(N_3, 8**(D-l))."""
         finest_bound = self.counts[min(level, len(self.counts) - 1)]

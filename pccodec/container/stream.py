@@ -188,7 +188,8 @@ def parse_source(source: Source) -> Stream:
         _check_points(header, front.lengths)
         return Stream(header, layers, front.size, end, source.size)
     table = head[end : end + MAX_TABLE]
-    if len(table) < MAX_TABLE and source.size > len(head):
+    # A forged place may lie beyond what a file can be asked for.
+    if len(table) < MAX_TABLE and source.size > max(len(head), end):
         table = source.read(end, end + MAX_TABLE)
     try:
         rest = parse_table(header, front, table)
