@@ -4,8 +4,8 @@
 
 Each cloud is encoded with the efforts 1, 2 and 3. The streams are decoded at the ends of their layers and at
 cuts inside the base layer, where milestones and the surplus of voxels act. BD-rates are against effort 1.
-Between its layer ends a stream of effort 1 may stay as it is; a curve drawn through them hides that, so
-that the gain is told too small rather than too large.
+Between its layer ends a stream of effort 1 may stay as it is, so that of all streams a curve is drawn through
+the most bytes that a quality takes: where a stream is cut is not the encoder's choice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from pccodec import container, io
 from pccodec.codec.effort import EFFORTS
-from pccodec.evaluation.bdrate import anchor_curve, bd_rate, codec_curve
+from pccodec.evaluation.bdrate import bd_rate, codec_curve
 from pccodec.evaluation.command import command
 from pccodec.evaluation.curves import peak_of_cloud
 from pccodec.evaluation.embedded import Pccodec
@@ -90,7 +90,7 @@ def gain(anchor: Measured, test: Measured) -> dict[str, float | None]:
     """D1 BD-rates in percent of all cuts, and of those in the base layer; None where nothing overlaps."""
     found: dict[str, float | None] = {}
     for name, limits in (("bd_rate_d1", (math.inf, math.inf)), ("bd_rate_d1_base", (anchor.base, test.base))):
-        rate = bd_rate(anchor_curve(*anchor.until(limits[0])), codec_curve(*test.until(limits[1])))
+        rate = bd_rate(codec_curve(*anchor.until(limits[0])), codec_curve(*test.until(limits[1])))
         found[name] = None if math.isnan(rate) else round(rate, 2)
     return found
 
