@@ -20,7 +20,7 @@ from pccodec.training import scans
 from pccodec.training.geometry import GeometryTraining, bit_cost, inputs, relative_size, train
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
 from pccodec.training.level_pool import Batch, LevelPool, PoolConfig
-from pccodec.training.levels import Level, levels_of, octree_of
+from pccodec.training.levels import Level, levels_of, mirrored_cloud, octree_of
 from pccodec.voxels import morton, octree
 
 SMALL = NetworkSize(near=8, wide=8, hidden=16, mixed=8)
@@ -230,3 +230,17 @@ def test_a_part_counts_by_its_relative_size() -> None:
     weights = cost.grad[batch.scored]
     assert float(weights[0] / weights[-1]) > 3
     assert (cost.grad[~batch.scored] == 0).all()
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_mirrored_clouds_keep_their_distances_and_scenes_their_vertical(upright: bool) -> None:
+    codes = _codes()
+    coords = morton.decode(codes).astype(np.int64)
+    for seed in range(6):
+        turned = mirrored_cloud(codes, upright, np.random.default_rng(seed))
+        assert len(turned) == len(codes) and (np.diff(turned.astype(np.int64)) > 0).all()
+        found = morton.decode(turned).astype(np.int64)
+        extents = np.ptp(found, axis=0)
+        assert sorted(extents) == sorted(np.ptp(coords, axis=0))
+        if upright:
+            assert np.array_equal(np.sort(found[:, 2]), np.sort(coords[:, 2]))

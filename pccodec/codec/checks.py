@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pccodec.container import level_check
-from pccodec.container.layout import CHECKED_LEVEL
+from pccodec.container.layout import coarsest_checked
 
 
 def geometry_check(symbols: np.ndarray | None, occupancy: np.ndarray) -> int:
@@ -20,15 +20,18 @@ def geometry_check(symbols: np.ndarray | None, occupancy: np.ndarray) -> int:
     return level_check(np.ascontiguousarray(symbols.T), np.ascontiguousarray(occupancy))
 
 
-def coarsest_check(codes: np.ndarray) -> int:
-    """Check value 0…255 of the coarsest checked level, from its nodes: it covers all coarser layers too.
+def layer_check(
+    level: int, depth: int, codes: np.ndarray, symbols: np.ndarray | None, occupancy: np.ndarray
+) -> int:
+    """Check value 0…255 of ``G_level``: :func:`geometry_check`, or at the coarsest level over its nodes.
+
+    The nodes follow from all coarser layers, most of which have no check of their own.
 
     Args:
-        codes: sorted Morton codes, uint64 (n,).
+        level, depth: ``l`` and ``D``.
+        codes: sorted Morton codes of ``X_l``, uint64.
+        symbols, occupancy: as of :func:`geometry_check`.
     """
-    return level_check(codes.astype("<u8"))
-
-
-def is_coarsest(level: int, depth: int) -> bool:
-    """Whether ``G_level`` is the coarsest layer with a check value."""
-    return level == min(CHECKED_LEVEL, depth - 1)
+    if level == coarsest_checked(depth):
+        return level_check(codes.astype("<u8"))
+    return geometry_check(symbols, occupancy)

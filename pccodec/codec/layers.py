@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pccodec.codec.checks import coarsest_check, geometry_check, is_coarsest
+from pccodec.codec.checks import layer_check
 from pccodec.codec.cut_layer import expected_beside, layer_decoder
 from pccodec.entropy.geometry import LevelContext, LevelDecoder
 from pccodec.entropy.ranks import RankCoder
@@ -87,11 +87,9 @@ def decode_geometry(
     if (occupancy == 0).any() or found > most or found != (found if count is None else count):
         raise DamagedError("it does not give the number of nodes that the header states")
     codes = octree.expand(known.codes[level + 1], occupancy)
-    if check is not None:
-        coarsest = is_coarsest(level, max(known.codes))
-        symbols = known.latent(level + 1).symbols
-        if check != (coarsest_check(codes) if coarsest else geometry_check(symbols, occupancy)):
-            raise DamagedError("its check value does not match")
+    symbols = known.latent(level + 1).symbols
+    if check not in (None, layer_check(level, max(known.codes), codes, symbols, occupancy)):
+        raise DamagedError("its check value does not match")
     known.codes[level] = codes
     known.counts[level] = found
     if level:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.checks import coarsest_check, geometry_check, is_coarsest
+from pccodec.codec.checks import layer_check
 from pccodec.codec.effort import Effort, choose_milestones, choose_surplus
 from pccodec.codec.latents import RankLayers, rank_layers
 from pccodec.container import Header
@@ -55,14 +55,13 @@ def encode_octree(
 
 def _checks(tree: Octree, header: Header, latents: dict[int, RankLayers]) -> dict[int, int]:
     """Check values by level."""
-    checks = {}
-    for level in header.checked:
-        if is_coarsest(level, tree.depth):
-            checks[level] = coarsest_check(tree.codes[level])
-        else:
-            symbols = latents[level + 1].symbols if level + 1 in latents else None
-            checks[level] = geometry_check(symbols, tree.occupancy[level])
-    return checks
+    symbols = {level: sent.symbols for level, sent in latents.items()}
+    return {
+        level: layer_check(
+            level, tree.depth, tree.codes[level], symbols.get(level + 1), tree.occupancy[level]
+        )
+        for level in header.checked
+    }
 
 
 def _encode_layers(

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from pccodec.codec.checks import coarsest_check, geometry_check, is_coarsest
+from pccodec.codec.checks import geometry_check, layer_check
 from pccodec.codec.milestones import all_milestones
 from pccodec.codec.tile_counts import expected_counts, shares_of
 from pccodec.codec.tile_nodes import REACH, Neighbourhood, TileNodes
@@ -170,8 +170,7 @@ def _encode_shared(
         occupancy = tree.occupancy[level - finest]
         context = LevelContext(neighbors, level, known, tree.codes[level + 1 - finest])
         payload = encode_level(model.geometry, context, occupancy)
-        coarsest = is_coarsest(level, depth)
-        check = coarsest_check(tree.codes[level - finest]) if coarsest else geometry_check(None, occupancy)
+        check = layer_check(level, depth, tree.codes[level - finest], None, occupancy)
         layers[level] = _SharedLayer(payload, check)
         neighbors = child_map(neighbors, occupancy)
     return layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pccodec.container.header import MAX_HEADER, MAX_TABLE, pack_header, pack_table
+from pccodec.container.header import MAX_HEADER, pack_header, pack_table
 from pccodec.container.layout import (
     ALL_MILESTONES,
     FORMAT_VERSION,
@@ -31,7 +31,6 @@ __all__ = [
     "FORMAT_VERSION",
     "MAX_HEADER",
     "MAX_SURPLUS",
-    "MAX_TABLE",
     "MILESTONE_LEVELS",
     "MIN_SHARED",
     "Header",

@@ -126,6 +126,10 @@ class LengthCoder:
         self._update(rank, width)
         return (1 << width - 1 | reader.read(width - 1)) - 1
 
+    def follow(self, length: int, rank: int) -> None:
+        """Go past a layer whose length stands elsewhere."""
+        self._update(rank, (length + 1).bit_length())
+
     def _predict(self, rank: int) -> int:
         if rank == 0:
             return self._geometry + 2

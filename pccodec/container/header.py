@@ -105,9 +105,9 @@ def pack_table(header: Header, lengths: Sequence[int], checks: Mapping[int, int]
     """
     if header.announced == len(header.layers):
         return b""
-    coder, in_front, fields = LengthCoder(), BitWriter(), BitWriter()
-    for index, (spec, length) in enumerate(zip(header.layers, lengths, strict=True)):
-        coder.write(in_front if index < header.announced else fields, length, spec.rank)
+    coder, fields, specs = _past_front(header, lengths), BitWriter(), header.layers[header.announced :]
+    for spec, length in zip(specs, lengths[header.announced :], strict=True):
+        coder.write(fields, length, spec.rank)
     table = fields.finish() + bytes(checks[level] for level in _checks_behind(header))
     return table + _crc(table)
 
@@ -169,10 +169,7 @@ def parse_table(header: Header, front: Announced, data: bytes) -> Announced:
         CutHeaderError: the data ends before the table does, as far as it can be read.
         StreamError: it is damaged.
     """
-    coder, again = LengthCoder(), BitWriter()
-    for spec, length in zip(header.layers, front.lengths, strict=False):
-        coder.write(again, length, spec.rank)
-    reader = BitReader(data)
+    coder, reader = _past_front(header, front.lengths), BitReader(data)
     lengths = tuple(coder.read(reader, spec.rank) for spec in header.layers[header.announced :])
     levels = _checks_behind(header)
     start = reader.bytes_read
@@ -182,6 +179,14 @@ def parse_table(header: Header, front: Announced, data: bytes) -> Announced:
     if data[end : end + 2] != _crc(data[:end]):
         raise StreamError("its checksum does not match")
     return Announced(lengths, dict(zip(levels, data[start:end], strict=True)), end + 2)
+
+
+def _past_front(header: Header, lengths: Sequence[int]) -> LengthCoder:
+    """The coder of lengths behind those of the layers that the header announces."""
+    coder = LengthCoder()
+    for spec, length in zip(header.layers[: header.announced], lengths, strict=False):
+        coder.follow(length, spec.rank)
+    return coder
 
 
 def _checks_in_front(header: Header) -> list[int]:

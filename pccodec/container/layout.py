@@ -44,6 +44,11 @@ NODE_FLOOR = 1 << 20
 NODES_PER_BYTE = 1 << 8
 
 
+def coarsest_checked(depth: int) -> int:
+    """The coarsest level that has a check value in a cloud of a bit depth, if it is not in tiles."""
+    return min(CHECKED_LEVEL, depth - 1)
+
+
 def point_budget(size: int) -> int:
     """Points that a header may claim for ``size`` bytes of payload: 2**18 + 512 a byte.
 
@@ -216,8 +221,7 @@ class Header:
     @property
     def checked(self) -> range:
         """The levels whose geometry layers have a check value, coarse to fine; in streams of tiles all."""
-        coarsest = self.depth - 1
-        return range(coarsest if self.tiles else min(CHECKED_LEVEL, coarsest), -1, -1)
+        return range(self.depth - 1 if self.tiles else coarsest_checked(self.depth), -1, -1)
 
     def unverified(self, level: int) -> list[int]:
         """Levels coarser than ``level`` that no check has told right before ``G_level`` is decoded."""

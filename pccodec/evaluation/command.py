@@ -5,10 +5,12 @@ Nothing but the errors is imported here: a command may measure memory, its own i
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from pathlib import Path
+from typing import Any, ParamSpec
 
 from pccodec.errors import PccodecError
 
@@ -30,3 +32,14 @@ def command(main: Callable[Arguments, int | None]) -> Callable[Arguments, int]:
             return error.exit_code
 
     return run
+
+
+def publish(document: dict[str, Any], file: Path | None) -> None:
+    """Print a document as JSON, and write it to a file if there is one."""
+    from pccodec.io import atomic_write
+
+    text = json.dumps(document, indent=1) + "\n"
+    print(text, end="")
+    if file:
+        with atomic_write(file) as out:
+            out.write(text.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -13,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pccodec import hashing
-from pccodec.evaluation.command import command
+from pccodec.evaluation.command import command, publish
 from pccodec.hashing.search import nearest
-from pccodec.io import atomic_write
 
 CODES = 10**6
 POINTS = (4096, 10**5, 10**6)
@@ -55,11 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--points", type=int, nargs="+", default=POINTS)
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args(arguments)
-    text = json.dumps(measure(options.codes, tuple(options.points)), indent=1) + "\n"
-    print(text, end="")
-    if options.json:
-        with atomic_write(options.json) as file:
-            file.write(text.encode())
+    publish(measure(options.codes, tuple(options.points)), options.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import numpy as np
 
 from pccodec.model.synthesis import conditions
 from pccodec.sparse.neighbors import level_maps
-from pccodec.training.shapes import BLOCK_BITS
-from pccodec.voxels import morton, octree
+from pccodec.training.shapes import BLOCK_BITS, under_symmetry
+from pccodec.voxels import octree
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,18 @@ class Batch:
 
     def conditions(self, level: int, exact: bool) -> np.ndarray:
         """Conditions float32 (B, CONDITIONS) of each block at a level of true or predicted nodes."""
-        rows = [conditions(dict(enumerate(block.tolist())), level, exact) for block in self.counts]
-        return np.array(rows, dtype=np.float32)
+        return block_conditions(self.counts, level, exact)
+
+
+def block_conditions(counts: np.ndarray, level: int, exact: bool) -> np.ndarray:
+    """Conditions float32 (B, CONDITIONS) at a level of blocks with counts (B, 8) of nodes by level."""
+    rows = [conditions(dict(enumerate(block.tolist())), level, exact) for block in counts]
+    return np.array(rows, dtype=np.float32)
 
 
 def mirrored(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The block under one of the 48 symmetries of the cube, drawn at random; sorted codes."""
-    coords = morton.decode(codes)[:, rng.permutation(3)]
-    flip = rng.random(3) < 0.5
-    coords = np.where(flip, (1 << BLOCK_BITS) - 1 - coords, coords)
-    return np.sort(morton.encode(coords))
+    return under_symmetry(codes, rng.permutation(3), rng.random(3) < 0.5, (1 << BLOCK_BITS) - 1)
 
 
 def make_batch(blocks: list[np.ndarray]) -> Batch:

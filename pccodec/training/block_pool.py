@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pccodec.model.synthesis import conditions
+from pccodec.training.batches import block_conditions
 from pccodec.training.nodes import Tree
 from pccodec.training.shapes import BLOCK_BITS, BlockCache
 
@@ -43,8 +43,7 @@ class DeviceBatch:
 
     def conditions(self, level: int, exact: bool) -> Tensor:
         """Conditions float32 (B, CONDITIONS) of each block at a level of true or predicted nodes."""
-        rows = [conditions(dict(enumerate(block.tolist())), level, exact) for block in self.counts]
-        return torch.from_numpy(np.array(rows, dtype=np.float32)).to(self.device)
+        return torch.from_numpy(block_conditions(self.counts, level, exact)).to(self.device)
 
     @classmethod
     def of(cls, codes: Tensor) -> DeviceBatch:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from pccodec import hashing
-from pccodec.evaluation.command import command
+from pccodec.evaluation.command import command, publish
 from pccodec.evaluation.report import source_commit
 from pccodec.evaluation.retrieval import hamming, precision_at, search_ranks
 from pccodec.hashing.descriptor import CELLS, FREQUENCIES, descriptor
 from pccodec.hashing.network import HashNetwork
-from pccodec.io import atomic_write
 from pccodec.training.captures import NOISY, capture_shape, load_triangles
 from pccodec.training.hashing import MEASURED, values_of
 from pccodec.training.shapes import mesh_files
@@ -94,11 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     descriptors[..., CELLS] = 0
     report["retrieval_ignoring_size"] = measure(network, descriptors)
-    text = json.dumps(report, indent=1) + "\n"
-    print(text, end="")
-    if options.json:
-        with atomic_write(options.json) as file:
-            file.write(text.encode())
+    publish(report, options.json)
 
 
 if __name__ == "__main__":

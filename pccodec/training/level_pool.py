@@ -16,6 +16,7 @@ from torch import Tensor
 from pccodec.entropy.geometry import FACES, LevelContext
 from pccodec.model.rank_inputs import RANKS_MAX
 from pccodec.training import nodes
+from pccodec.training.levels import depth_of
 from pccodec.voxels.octree import POPCOUNT
 
 RIM = 2
@@ -83,7 +84,7 @@ class LevelPool:
         self._clouds: list[list[int]] = []
         begins = [0]
         for codes, of_cloud in clouds:
-            depth = max(1, -(-int(codes[-1]).bit_length() // 3))
+            depth = depth_of(codes)
             tree = nodes.Tree.build(torch.from_numpy(codes.astype(np.int64)).to(device), depth)
             statistics += level_statistics(tree)
             self._clouds.append(list(range(len(self._levels), len(self._levels) + depth)))

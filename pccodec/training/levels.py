@@ -67,27 +67,30 @@ def draw_cloud(file: Path, kind: str, seed: int) -> np.ndarray:
 
 
 def mirrored_cloud(codes: np.ndarray, upright: bool, rng: np.random.Generator) -> np.ndarray:
-    """A cloud under a random symmetry of the cube, as sorted codes, moved to a corner of the grid's octant.
+    """A cloud under a random symmetry of the cube, as sorted codes; reversed axes begin at 0 to 7.
 
     Args:
         codes: sorted Morton codes, uint64 (n,).
         upright: whether the third axis stays: scans of scenes have a vertical.
         rng: draws the symmetry.
     """
-    coords = morton.decode(codes).astype(np.int64)
     axes = np.array([*rng.permutation(2), 2]) if upright else rng.permutation(3)
     flips = rng.random(3) < 0.5
     if upright:
         flips[2] = False
-    coords = coords[:, axes]
-    coords = np.where(flips, coords.max(axis=0) - coords, coords) + rng.integers(0, 8, 3)
-    return np.sort(morton.encode(coords))
+    # A margin moves the cloud against the grid of the coarser levels.
+    top = morton.decode(codes)[:, axes].max(axis=0) + rng.integers(0, 8, 3)
+    return shapes.under_symmetry(codes, axes, flips, top)
+
+
+def depth_of(codes: np.ndarray) -> int:
+    """Levels that the octree of sorted codes, uint64 (n,), needs."""
+    return max(1, -(-int(codes[-1]).bit_length() // 3))
 
 
 def octree_of(codes: np.ndarray) -> Octree:
     """The octree of sorted codes, no deeper than they need."""
-    depth = max(1, -(-int(codes[-1]).bit_length() // 3))
-    return Octree.build(codes, depth)
+    return Octree.build(codes, depth_of(codes))
 
 
 def levels_of(octree: Octree) -> list[Level]:

@@ -79,6 +79,21 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
     return q
 
 
+def under_symmetry(
+    codes: np.ndarray, axes: np.ndarray, flips: np.ndarray, top: int | np.ndarray
+) -> np.ndarray:
+    """Sorted Morton codes uint64 (n,) of voxels under a symmetry of the cube.
+
+    Args:
+        codes: Morton codes, uint64 (n,).
+        axes: int64 (3,), which axis each new one was before.
+        flips: bool (3,), the new axes that are reversed.
+        top: the coordinate that becomes 0 on them, for all or (3,).
+    """
+    coords = morton.decode(codes)[:, axes]
+    return np.sort(morton.encode(np.where(flips, top - coords, coords)))
+
+
 def sample_surface(
     triangles: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
