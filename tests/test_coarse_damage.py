@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from pccodec import codec, container, io
+from pccodec.codec.tile_stream import TileStream
 from pccodec.container.layout import CHECKED_LEVEL
+from pccodec.errors import DamagedError
+from pccodec.source import BytesSource
 from pccodec.source.base import FileSource
 
 SAMPLE = Path(__file__).parents[1] / "data" / "human_vox8.ply"
@@ -41,3 +47,49 @@ def test_a_forged_length_of_the_base_layer_is_no_error_of_reading(tmp_path: Path
     file.write_bytes(container.pack_header(stream.header, lengths, checks) + data[stream.header_size :])
     forged = container.parse_source(FileSource(file))
     assert forged.size is None and forged.damage is None and not forged.complete
+
+
+@pytest.fixture(scope="module")
+def tiled() -> bytes:
+    return codec.encode(io.read(SAMPLE).points, tile_points=4000)
+
+
+def _table(data: bytes) -> range:
+    stream = container.parse(data)
+    assert stream.header.tiles
+    return range(
+        stream.layers[stream.header.announced - 1].end, stream.layers[stream.header.announced].offset
+    )
+
+
+def test_a_damaged_table_of_tiles_leaves_the_shared_layers(tiled: bytes) -> None:
+    shared = codec.decode(tiled[: _table(tiled)[0]])
+    for place in _table(tiled):
+        damaged = bytearray(tiled)
+        damaged[place] ^= 0x10
+        np.testing.assert_array_equal(codec.decode(bytes(damaged)), shared)
+        with pytest.raises(DamagedError, match="table behind the shared layers"):
+            codec.decode(bytes(damaged), strict=True)
+
+
+def test_cuts_at_the_table_of_tiles_decode_as_pieces_do(tiled: bytes) -> None:
+    decoder = codec.Decoder()
+    fed = 0
+    for size in (_table(tiled)[0] - 1, *_table(tiled), _table(tiled)[-1] + 1, len(tiled)):
+        decoder.feed(tiled[fed:size])
+        fed = size
+        np.testing.assert_array_equal(decoder.points(), codec.decode(tiled[:size]))
+        known = size > _table(tiled)[-1]
+        assert decoder.bytes_needed == (len(tiled) - size if known else None)
+
+
+def test_damage_in_coarse_shared_layers_leaves_no_wrong_level(tiled: bytes) -> None:
+    whole = container.parse(tiled)
+    layer = next(layer for layer in whole.layers if layer.length > 1)
+    assert layer.spec.level > whole.header.coarsest_checked
+    damaged = bytearray(tiled)
+    damaged[layer.offset] ^= 0x55
+    stream = TileStream(BytesSource(bytes(damaged)))
+    assert stream.tiles is None or not stream._is_exact
+    with pytest.raises(DamagedError):
+        codec.decode(bytes(damaged), strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pccodec.container import level_check
-from pccodec.container.layout import coarsest_checked
 
 
 def geometry_check(symbols: np.ndarray | None, occupancy: np.ndarray) -> int:
@@ -21,17 +20,18 @@ def geometry_check(symbols: np.ndarray | None, occupancy: np.ndarray) -> int:
 
 
 def layer_check(
-    level: int, depth: int, codes: np.ndarray, symbols: np.ndarray | None, occupancy: np.ndarray
+    level: int, coarsest: int, codes: np.ndarray, symbols: np.ndarray | None, occupancy: np.ndarray
 ) -> int:
     """Check value 0…255 of ``G_level``: :func:`geometry_check`, or at the coarsest level over its nodes.
 
     The nodes follow from all coarser layers, most of which have no check of their own.
 
     Args:
-        level, depth: ``l`` and ``D``.
+        level: ``l``.
+        coarsest: the coarsest level that has a check value.
         codes: sorted Morton codes of ``X_l``, uint64.
         symbols, occupancy: as of :func:`geometry_check`.
     """
-    if level == coarsest_checked(depth):
+    if level == coarsest:
         return level_check(codes.astype("<u8"))
     return geometry_check(symbols, occupancy)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.layers import decode_geometry, decode_ranks, geometry_decoder
+from pccodec.codec.layers import decode_geometry, decode_ranks, forget, geometry_decoder
 from pccodec.codec.progress import Progress
 from pccodec.codec.reconstruction import reconstruct
 from pccodec.container import Layer, LayerSpec, Stream
@@ -96,24 +96,20 @@ class LayerProgress(Progress):
                     complete,
                     self._model,
                     check=layer.check,
+                    coarsest=self.header.coarsest_checked,
                     count=known.counts.get(level),
                     most=self.header.max_nodes(level),
                     milestones=self.header.milestones_at(level),
                     begun=begun,
                 )
         except DamagedError as error:
-            self._forget(known, self.header.unverified(level))
+            unverified = self.header.unverified(level)
+            for each in (known, self._known):
+                forget(each, unverified)
+            self._done -= len(unverified)
             self._stop(known, f"layer {layer.spec.name}", error)
             return
         self._done += complete
-
-    def _forget(self, known: Known, levels: list[int]) -> None:
-        """Give up levels that the check of a damaged layer covers too: any of them may be wrong."""
-        for level in levels:
-            for each in (known, self._known):
-                for facts in (each.codes, each.maps, each.counts):
-                    facts.pop(level, None)
-        self._done -= len(levels)
 
     def _stop(self, known: Known, where: str, error: DamagedError) -> None:
         """Stay with the finest intact level."""

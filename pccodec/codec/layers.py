@@ -48,6 +48,7 @@ def decode_geometry(
     model: Model,
     *,
     check: int | None,
+    coarsest: int,
     count: int | None,
     most: int,
     milestones: int | None,
@@ -61,6 +62,7 @@ def decode_geometry(
         complete: whether ``data`` is the whole layer.
         model: the stream's model.
         check: check value that a complete layer must have; None if it has none.
+        coarsest: the coarsest level that has one (``Header.coarsest_checked``).
         count: nodes that a complete layer must give, if known.
         most: most nodes that it may give.
         milestones: mask of the octants behind which a beginning is used
@@ -88,9 +90,16 @@ def decode_geometry(
         raise DamagedError("it does not give the number of nodes that the header states")
     codes = octree.expand(known.codes[level + 1], occupancy)
     symbols = known.latent(level + 1).symbols
-    if check not in (None, layer_check(level, max(known.codes), codes, symbols, occupancy)):
+    if check not in (None, layer_check(level, coarsest, codes, symbols, occupancy)):
         raise DamagedError("its check value does not match")
     known.codes[level] = codes
     known.counts[level] = found
     if level:
         known.maps[level] = child_map(known.maps[level + 1], occupancy)
+
+
+def forget(known: Known, levels: list[int]) -> None:
+    """Give up levels that the check of a damaged layer covers too: any of them may be wrong."""
+    for level in levels:
+        for facts in (known.codes, known.maps, known.counts):
+            facts.pop(level, None)

@@ -58,7 +58,7 @@ def _checks(tree: Octree, header: Header, latents: dict[int, RankLayers]) -> dic
     symbols = {level: sent.symbols for level, sent in latents.items()}
     return {
         level: layer_check(
-            level, tree.depth, tree.codes[level], symbols.get(level + 1), tree.occupancy[level]
+            level, header.coarsest_checked, tree.codes[level], symbols.get(level + 1), tree.occupancy[level]
         )
         for level in header.checked
     }

@@ -17,7 +17,15 @@ from pccodec.codec.checks import geometry_check, layer_check
 from pccodec.codec.milestones import all_milestones
 from pccodec.codec.tile_counts import expected_counts, shares_of
 from pccodec.codec.tile_nodes import REACH, Neighbourhood, TileNodes
-from pccodec.container import MIN_SHARED, Header, TileLevels, level_check, pack_header, point_budget
+from pccodec.container import (
+    MIN_SHARED,
+    Header,
+    TileLevels,
+    level_check,
+    pack_header,
+    pack_table,
+    point_budget,
+)
 from pccodec.container.layout import POINTS_PER_BYTE, tile_budget
 from pccodec.container.tiles import Directory
 from pccodec.entropy.geometry import LevelContext, encode_inside, encode_level
@@ -128,8 +136,11 @@ def encode_tiles(
 
 @dataclass(frozen=True)
 class _SharedLayer:
+    """A layer's payload, the nodes that it leads to, uint64, and its child bits, uint8."""
+
     payload: bytes
-    check: int
+    codes: np.ndarray
+    occupancy: np.ndarray
 
 
 def _level_counts(cloud: TiledCloud, workers: Workers) -> list[int]:
@@ -170,8 +181,7 @@ def _encode_shared(
         occupancy = tree.occupancy[level - finest]
         context = LevelContext(neighbors, level, known, tree.codes[level + 1 - finest])
         payload = encode_level(model.geometry, context, occupancy)
-        check = layer_check(level, depth, tree.codes[level - finest], None, occupancy)
-        layers[level] = _SharedLayer(payload, check)
+        layers[level] = _SharedLayer(payload, tree.codes[level - finest], occupancy)
         neighbors = child_map(neighbors, occupancy)
     return layers
 
@@ -259,10 +269,20 @@ def _write(
     if len(directories[0].lengths) > tile_budget(sum(lengths) + sum(sizes)):
         tiles, points = len(directories[0].lengths), header.counts[0]
         raise InputError(f"{tiles} tiles are too many for {points} points: make them larger")
-    checks = [*(layer.check for layer in shared), *map(level_check, packed)]
-    out.write(pack_header(header, [*lengths, *sizes], dict(zip(header.checked, checks, strict=True))))
+    lengths += sizes
+    coarsest, levels = header.coarsest_checked, [spec.level for spec in header.layers]
+    checks = [
+        *(
+            layer_check(level, coarsest, layer.codes, None, layer.occupancy)
+            for level, layer in zip(levels, shared, strict=False)
+        ),
+        *map(level_check, packed),
+    ]
+    by_level = dict(zip(levels, checks, strict=True))
+    out.write(pack_header(header, lengths, by_level))
     for layer in shared:
         out.write(layer.payload)
+    out.write(pack_table(header, lengths, by_level))
     for head, spool in zip(packed, spools, strict=True):
         out.write(head)
         spool.seek(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pccodec import container
 from pccodec.codec.progress import Progress
 from pccodec.codec.tile_stream import TileStream
 from pccodec.codec.tiles import tile_voxels
@@ -26,6 +27,8 @@ class TileProgress(Progress):
         return self._arrived
 
     def advance(self, data: bytearray) -> None:
+        if self.size is None:
+            self._stream = container.parse(data)
         self._arrived = tuple(layer.spec for layer in self._stream.layers if layer.end <= len(data))
 
     def points(self, data: bytearray, last: bool) -> np.ndarray:

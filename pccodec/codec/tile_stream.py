@@ -13,7 +13,7 @@ import numpy as np
 from pccodec import container
 from pccodec.codec.centers import is_sparse
 from pccodec.codec.coarse import down_to
-from pccodec.codec.layers import decode_geometry
+from pccodec.codec.layers import decode_geometry, forget
 from pccodec.codec.tile_counts import counted_levels, expected_counts
 from pccodec.codec.tile_decoder import Piece, TileTask
 from pccodec.codec.tile_nodes import REACH, Neighbourhood
@@ -107,13 +107,15 @@ class TileStream:
         self.grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
         self._limit = _limit(stream, layers, max_bytes)
         self.complete = self._limit == stream.size
-        first = next(layer for layer in stream.layers if header.in_tiles(layer.spec))
-        end = min(self._limit, first.offset)
+        shared_end = stream.layers[header.announced - 1].end if header.announced else stream.header_size
+        end = min(self._limit, shared_end)
         rest = source.read(len(head), end) if end > len(head) else b""
-        shared = container.parse(head[:end] + rest).layers[: header.depth - header.tiles.shared]
+        shared = container.parse(head[:end] + rest).layers
         self._budget = self._node_budget(stream)
         self._is_exact = True
-        self.known = self._decode_shared(shared)
+        self.known = self._decode_shared(shared, stream.size is not None)
+        if stream.damage is not None and self._is_exact:
+            self.report(f"the table behind the shared layers ({stream.damage})", self.known.finest)
         self.tiles: np.ndarray | None = None
         self._layers: list[_TileLayer] = []
         if self.known.finest == header.tiles.shared:
@@ -145,10 +147,12 @@ class TileStream:
 
     def _node_budget(self, stream: Stream) -> int:
         """Voxels that may be predicted while no N_3 is verified: the bytes up to there count."""
-        end = next(layer.offset for layer in stream.layers if layer.spec.level < len(self.header.counts) - 1)
+        fine = (layer.offset for layer in stream.layers if layer.spec.level < len(self.header.counts) - 1)
+        end = next(fine, self._limit)
         return node_budget(max(0, min(self._limit, end) - stream.header_size))
 
-    def _decode_shared(self, layers: Sequence[Layer]) -> Known:
+    def _decode_shared(self, layers: Sequence[Layer], vouched: bool) -> Known:
+        """What the shared layers tell; ``vouched`` says whether the lengths of all layers are known."""
         header, model = self.header, store.load_by_id(self.header.model_id)
         depth, counts = header.depth, dict(enumerate(header.counts))
         root = np.zeros(1, dtype=np.uint64)
@@ -164,16 +168,18 @@ class TileStream:
                     layer.complete,
                     model,
                     check=layer.check,
+                    coarsest=header.coarsest_checked,
                     count=counts.get(level),
                     most=header.max_nodes(level),
                     milestones=header.milestones_at(level),
                 )
             except DamagedError as error:
+                forget(known, header.unverified(level))
                 self.report(f"layer {layer.spec.name} ({error})", known.finest)
                 break
             if not layer.complete:
                 break
-        if known.finest >= len(header.counts):
+        if known.finest >= len(header.counts) or not vouched:
             known.budget = self._budget
         self._is_exact = known.finest == self._levels.shared
         return known if is_sparse(header.counts) else down_to(self._levels.shared, known, model.geometry)
@@ -304,10 +310,8 @@ class TileStream:
 def _limit(stream: Stream, layers: int | None, max_bytes: int | None) -> int:
     """Bytes of the stream that are there and used."""
     limit = stream.bytes_here
-    if layers is not None and layers < len(stream.layers):
-        limit = min(limit, stream.layers[layers].offset)
+    if layers is not None:
+        limit = min(limit, container.prefix_size(stream, layers=layers))
     if max_bytes is not None:
-        if max_bytes < stream.header_size:
-            raise StreamError(f"{max_bytes} bytes do not hold the header of {stream.header_size} bytes")
-        limit = min(limit, max_bytes)
+        limit = min(limit, container.prefix_size(stream, max_bytes=max_bytes))
     return limit

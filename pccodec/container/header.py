@@ -96,15 +96,13 @@ def pack_header(header: Header, lengths: Sequence[int], checks: Mapping[int, int
 
 
 def pack_table(header: Header, lengths: Sequence[int], checks: Mapping[int, int]) -> bytes:
-    """The table of the layers behind the base layer; empty if the header announces all layers.
+    """The table of the layers behind the base layer, or behind the shared layers of tiles.
 
     Args:
         header: of the stream.
         lengths: bytes of all layers, in order.
         checks: check values by level, of the geometry layers that the table announces.
     """
-    if header.announced == len(header.layers):
-        return b""
     coder, fields, specs = _past_front(header, lengths), BitWriter(), header.layers[header.announced :]
     for spec, length in zip(specs, lengths[header.announced :], strict=True):
         coder.write(fields, length, spec.rank)

@@ -44,11 +44,6 @@ NODE_FLOOR = 1 << 20
 NODES_PER_BYTE = 1 << 8
 
 
-def coarsest_checked(depth: int) -> int:
-    """The coarsest level that has a check value in a cloud of a bit depth, if it is not in tiles."""
-    return min(CHECKED_LEVEL, depth - 1)
-
-
 def point_budget(size: int) -> int:
     """Points that a header may claim for ``size`` bytes of payload: 2**18 + 512 a byte.
 
@@ -215,17 +210,22 @@ class Header:
 
     @property
     def announced(self) -> int:
-        """How many layers the header itself announces: the base layer, or all of a stream of tiles."""
-        return len(self.layers) if self.tiles else max(0, self.depth - BASE_LEVEL)
+        """How many layers the header itself announces: the base layer, or the shared ones of tiles."""
+        return max(0, self.depth - (self.tiles.shared if self.tiles else BASE_LEVEL))
+
+    @property
+    def coarsest_checked(self) -> int:
+        """The coarsest level that has a check value. In tiles all have one, and the last shared level."""
+        return min(max(CHECKED_LEVEL, self.tiles.shared if self.tiles else 0), self.depth - 1)
 
     @property
     def checked(self) -> range:
-        """The levels whose geometry layers have a check value, coarse to fine; in streams of tiles all."""
-        return range(self.depth - 1 if self.tiles else coarsest_checked(self.depth), -1, -1)
+        """The levels whose geometry layers have a check value, coarse to fine."""
+        return range(self.coarsest_checked, -1, -1)
 
     def unverified(self, level: int) -> list[int]:
         """Levels coarser than ``level`` that no check has told right before ``G_level`` is decoded."""
-        coarsest = self.checked.start
+        coarsest = self.coarsest_checked
         return [above for above in range(self.depth - 1, level, -1) if level >= coarsest < above]
 
     def max_nodes(self, level: int) -> int:

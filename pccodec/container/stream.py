@@ -184,9 +184,6 @@ def parse_source(source: Source) -> Stream:
     header, front = parse_header(head)
     layers = _layers(source, header, front, header.layers, front.size)
     end = layers[-1].end if layers else front.size
-    if header.announced == len(header.layers):
-        _check_points(header, front.lengths)
-        return Stream(header, layers, front.size, end, source.size)
     table = head[end : end + MAX_TABLE]
     # A forged place may lie beyond what a file can be asked for.
     if len(table) < MAX_TABLE and source.size > max(len(head), end):
