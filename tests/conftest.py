@@ -14,9 +14,11 @@ settings.load_profile("pccodec")
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """Undo what a shell does to commands in the background: they, and all that they start, ignore Ctrl-C.
+    """Undo what a shell does to commands in the background, and nohup: all that they start ignores a signal.
 
     Tests that interrupt a command would wait for ever.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
