@@ -17,7 +17,7 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "3ef112586e5f65c972727ba72fa305842b4591618294be3df705d0933c1dc820"
+GOLDEN_STREAM = "9a16213dd14def56f822639f405db669668e6b52b798e9e22ca8872107b2effa"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
     39: "31774069a7b6533ae4971d1674e826ebf63310f06907a47e6a62aed25ec40df1",
@@ -27,6 +27,13 @@ GOLDEN_CUTS = {
     1237: "34b8b0b29aa2a0c34c04a101f5eb26cb2d4294dbb91dd274819b082f1004f226",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
+GOLDEN_SPARSE_CUTS = {
+    48: "bb7b4f23d4b68d3c372e78b674548966dd8b5684f056f51c3ab521745d759b69",
+    279: "db223226e206a5acdaa2e23e1bff814f9b7863db210e159854b0d53f36788eda",
+    197: "826617ed508a450f5adb3914bc05c094c970cc48c17a980c16f154021e471390",
+    1766: "f6df57bbebf0cccdaa8c21e9e41ba4aa3701f0a7586724500e3d134d84b2ca23",
+}
+"""The same of every sixth point, which make a sparse cloud."""
 
 SAMPLE = Path(__file__).parents[1] / "data" / "human_vox8.ply"
 
@@ -71,6 +78,12 @@ def test_a_real_cloud_is_lossless_with_and_without_ranks(
 def test_voxels_of_cut_streams_are_golden(sample: np.ndarray, size: int) -> None:
     points = codec.decode(codec.encode(sample, ranks=(0, 0, 0)), max_bytes=size)
     assert hashlib.sha256(points.astype("<i8").tobytes()).hexdigest() == GOLDEN_CUTS[size]
+
+
+@pytest.mark.parametrize("size", GOLDEN_SPARSE_CUTS)
+def test_voxels_of_cut_streams_of_sparse_clouds_are_golden(sample: np.ndarray, size: int) -> None:
+    points = codec.decode(codec.encode(sample[::6]), max_bytes=size)
+    assert hashlib.sha256(points.astype("<i8").tobytes()).hexdigest() == GOLDEN_SPARSE_CUTS[size]
 
 
 def test_a_stream_without_ranks_is_golden(sample: np.ndarray) -> None:

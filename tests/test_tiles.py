@@ -94,7 +94,14 @@ def surface() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def stream(surface: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return _encode(surface, tmp_path_factory.mktemp("tiles"), 5)
+    config = TileConfig(shared_nodes=100)
+    return _encode(surface, tmp_path_factory.mktemp("tiles"), 5, config=config)
+
+
+@pytest.fixture(scope="module")
+def fine(surface: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """All but the two finest layers are shared."""
+    return _encode(surface, tmp_path_factory.mktemp("fine"), 5)
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +115,18 @@ def _sorted(points: np.ndarray) -> np.ndarray:
     return np.unique(points, axis=0)
 
 
-def test_tiles_are_lossless_and_ordered(surface: np.ndarray, stream: bytes, deep: bytes) -> None:
-    for data, levels in ((stream, TileLevels(5, 3)), (deep, TileLevels(4, 4))):
+def test_tiles_are_lossless_and_ordered(surface: np.ndarray, stream: bytes, fine: bytes, deep: bytes) -> None:
+    for data, levels in ((stream, TileLevels(5, 3)), (fine, TileLevels(5, 2)), (deep, TileLevels(4, 4))):
         assert container.parse(data).header.tiles == levels
         assert (_sorted(codec.decode(data)) == surface).all()
         codes = np.concatenate(list(tile_voxels(TileStream(BytesSource(data)))))
         assert (codes[1:] > codes[:-1]).all()
 
 
-def test_every_prefix_is_the_whole_scene(surface: np.ndarray, stream: bytes, deep: bytes) -> None:
-    for data in (stream, deep):
+def test_every_prefix_is_the_whole_scene(
+    surface: np.ndarray, stream: bytes, fine: bytes, deep: bytes
+) -> None:
+    for data in (stream, fine, deep):
         parsed = container.parse(data)
         known = next(layer.offset + layer.length for layer in parsed.layers if layer.spec.level == 4)
         places = set(ancestors(voxelize(surface).codes, 4).tolist())
@@ -128,9 +137,9 @@ def test_every_prefix_is_the_whole_scene(surface: np.ndarray, stream: bytes, dee
                 assert set((morton.encode(points) >> np.uint64(12)).tolist()) == places
 
 
-def test_quality_grows_with_layers(surface: np.ndarray, stream: bytes, deep: bytes) -> None:
+def test_quality_grows_with_layers(surface: np.ndarray, stream: bytes, fine: bytes, deep: bytes) -> None:
     reference = Reference(surface)
-    for data in (stream, deep):
+    for data in (stream, fine, deep):
         layers = [layer for layer in container.parse(data).layers if layer.spec.level <= 4]
         ends = [layer.offset + layer.length for layer in layers]
         quality = [reference.compare(codec.decode(data[:end])).d1_psnr for end in ends]
@@ -181,7 +190,7 @@ def test_any_cloud_is_lossless(seed: int, level: int, size: int) -> None:
 def test_one_tile_is_a_stream_too(tmp_path: Path) -> None:
     points = np.array([[1, 2, 3], [6, 5, 4]])
     data = _encode(points, tmp_path, 3)
-    assert container.parse(data).header.tiles == TileLevels(3, 3)
+    assert container.parse(data).header.tiles == TileLevels(3, 2)
     for size in range(container.parse(data).header_size, len(data)):
         assert len(codec.decode(data[:size]))
     assert (_sorted(codec.decode(data)) == points).all()
@@ -194,8 +203,8 @@ def test_solid_clouds_are_padded_to_the_point_budget(tmp_path: Path) -> None:
     assert (_sorted(codec.decode(data)) == points).all()
 
 
-def test_workers_change_no_byte(surface: np.ndarray, stream: bytes, deep: bytes, tmp_path: Path) -> None:
-    assert _encode(surface, tmp_path, 5, workers=OutOfOrder()) == stream
+def test_workers_change_no_byte(surface: np.ndarray, fine: bytes, deep: bytes, tmp_path: Path) -> None:
+    assert _encode(surface, tmp_path, 5, workers=OutOfOrder()) == fine
     for data in (deep, deep[: -len(deep) // 3]):
         alone = np.concatenate(list(decode_parts(BytesSource(data))))
         shared = np.concatenate(list(decode_parts(BytesSource(data), workers=OutOfOrder())))
@@ -369,7 +378,7 @@ def test_forged_directories_are_refused_or_fit(noise: bytes, tiles: int, rows: i
 
 
 @pytest.mark.parametrize(
-    "tiles", [TileLevels(5, 2), TileLevels(4, 5), TileLevels(7, 3), TileLevels(0, 0)], ids=str
+    "tiles", [TileLevels(5, 1), TileLevels(4, 5), TileLevels(7, 3), TileLevels(0, 0)], ids=str
 )
 def test_headers_with_impossible_tiles_are_refused(stream: bytes, tiles: TileLevels) -> None:
     with pytest.raises(StreamError, match="tiles of level"):

@@ -1,4 +1,4 @@
-"""What the beginning of a geometry layer tells: the child bits that it gives, and what they make expect."""
+"""What the beginning of a geometry layer tells, be it empty: its child bits, and what they make expect."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pccodec.codec.centers import is_sparse
-from pccodec.entropy.completion import expected_after
+from pccodec.codec.expected_points import is_sparse
+from pccodec.entropy.completion import expected_after, expected_children
 from pccodec.entropy.geometry import LevelContext, LevelDecoder
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.upsampling import Partial
 
 _MILESTONES = 0b00101011
 """Behind octants 1, 2, 4 and 6 what is expected of the others is found anew. Early octants change it most;
@@ -42,3 +43,9 @@ def expected_beside(decoder: LevelDecoder, counts: Mapping[int, int]) -> np.ndar
         # Before the first milestone the synthesis transform knows better.
         return None
     return expected_after(decoder)
+
+
+def expected_of_layer(network: OccupancyNetwork, context: LevelContext) -> Partial:
+    """What is expected of a layer of which nothing came."""
+    nothing = np.zeros(len(context.neighbors), dtype=np.uint8)
+    return Partial(nothing, nothing, expected_children(network, context, nothing, 0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pccodec.codec.centers import is_sparse
+from pccodec.codec.expected_points import is_sparse
 from pccodec.codec.milestones import all_milestones, find_milestones
 from pccodec.codec.surplus import find_surplus
 from pccodec.errors import InputError
@@ -59,8 +59,6 @@ def choose_milestones(
     if tree.depth <= LATENT_LEVELS[0]:
         return 0, 0, 0
     nodes = len(tree.codes[LATENT_LEVELS[0]])
-    if is_sparse([len(codes) for codes in tree.codes]):
-        return all_milestones(tree.depth)
     if nodes <= effort.tried_nodes:
         return find_milestones(tree, maps, model)
     return all_milestones(tree.depth) if nodes > SMALL else (0, 0, 0)

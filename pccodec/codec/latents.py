@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pccodec.codec.centers import is_sparse
+from pccodec.codec.expected_points import is_sparse
 from pccodec.entropy.ranks import RankCoder
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.latents import LevelRanks, latent_ranks
@@ -51,7 +51,7 @@ def rank_layers(
     """
     counts = [len(codes) for codes in tree.codes]
     if is_sparse(counts):
-        # The decoder puts points at node centres there and has no use for ranks.
+        # The decoder has no use for ranks there.
         return {}
     wanted = {}
     for level, limit in zip(LATENT_LEVELS, limits or (None,) * len(LATENT_LEVELS), strict=True):

@@ -33,12 +33,16 @@ def decode_ranks(known: Known, rank: int, data: bytes, complete: bool, model: Mo
     known.latents[level] = Latent(np.hstack([before.symbols, column]), before.active + arrived)
 
 
-def geometry_decoder(known: Known, model: Model, milestones: int | None) -> LevelDecoder:
-    """Decoder of the layer of the level below the finest known one, as :func:`decode_geometry` takes it."""
+def next_context(known: Known) -> LevelContext:
+    """What is known before the geometry layer of the level below the finest known one."""
     above = known.finest
     symbols = known.latent(above).symbols
-    context = LevelContext(known.maps[above], above - 1, known.counts, known.codes[above], symbols)
-    return layer_decoder(model.geometry, context, milestones)
+    return LevelContext(known.maps[above], above - 1, known.counts, known.codes[above], symbols)
+
+
+def geometry_decoder(known: Known, model: Model, milestones: int | None) -> LevelDecoder:
+    """Decoder of the layer of the level below the finest known one, as :func:`decode_geometry` takes it."""
+    return layer_decoder(model.geometry, next_context(known), milestones)
 
 
 def decode_geometry(

@@ -12,6 +12,7 @@ import numpy as np
 
 from pccodec.codec.coarse import down_to_synthesis
 from pccodec.codec.distortion import d1_error
+from pccodec.codec.expected_points import is_sparse
 from pccodec.codec.reconstruction import reconstruct
 from pccodec.container import ALL_MILESTONES, MILESTONE_LEVELS
 from pccodec.entropy.completion import expected_children
@@ -77,6 +78,9 @@ def _error(tree: Octree, maps: list[np.ndarray], model: Model, level: int, octan
         context = LevelContext(maps[above], level, counts, tree.codes[above])
         known.partial = Partial(found, bits, expected_children(model.geometry, context, found, octants))
     start = known.start
+    if is_sparse([len(codes) for codes in tree.codes]):
+        nodes = reconstruct(known, model) >> np.uint64(3 * start)
+        return d1_error(tree.codes[start], np.unique(nodes))
     if len(tree.codes[start]) <= _TINY:
         return d1_error(tree.codes[0], reconstruct(known, model))
     return d1_error(tree.codes[start], down_to_synthesis(known, model.geometry).codes[start])

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pccodec.codec.centers import is_sparse, node_centers
 from pccodec.codec.checks import geometry_check
-from pccodec.codec.cut_layer import expected_beside, layer_decoder
+from pccodec.codec.cut_layer import expected_beside, expected_of_layer, layer_decoder
+from pccodec.codec.expected_points import expected_points, is_sparse
 from pccodec.codec.reconstruction import reconstruct
 from pccodec.codec.tile_nodes import TileNodes
 from pccodec.entropy.geometry import LevelDecoder
 from pccodec.errors import DamagedError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.upsampling import UNLIMITED, Known, Partial
 from pccodec.sparse.neighbors import map_below
 from pccodec.voxels import octree
@@ -108,26 +109,37 @@ def decode_tile(task: TileTask) -> TileState:
     for above, codes in enumerate(Octree.build(task.nodes, task.level - task.shared).codes):
         counts[task.shared + above] = len(codes)
     state = TileState(stripped, task.shared, task.nodes, counts)
-    if not task.pieces:
+    if not task.pieces and state.has_surface:
         return state
     network = store.load_by_id(task.model_id).geometry
     height = task.level - task.shared
     nodes = TileNodes.begin(task.code, height, task.nodes, task.around, task.depth - task.shared)
-    for piece in task.pieces:
+    state, nodes = _decode_pieces(network, task.pieces, state, nodes)
+    if state.finest > 0 and state.partial is None and not state.has_surface:
+        expected = expected_of_layer(network, nodes.context(state.finest - 1, state.counts))
+        state = replace(state, partial=_of_tile(expected, nodes.outside))
+    return state
+
+
+def _decode_pieces(
+    network: OccupancyNetwork, pieces: tuple[Piece, ...], state: TileState, nodes: TileNodes
+) -> tuple[TileState, TileNodes]:
+    """State and nodes of a tile behind its layers."""
+    for piece in pieces:
         if not (piece.complete or piece.data):
             break
         decoder = layer_decoder(network, nodes.context(piece.level, state.counts))
         try:
             occupancy, known = decoder.decode(piece.data, piece.complete)
             if not piece.complete:
-                return replace(state, partial=_partial(decoder, occupancy, known, state.counts))
+                return replace(state, partial=_partial(decoder, occupancy, known, state.counts)), nodes
             _check(piece, occupancy[~nodes.outside])
         except DamagedError as error:
-            return replace(state, damage=f"layer G{piece.level} ({error})")
+            return replace(state, damage=f"layer G{piece.level} ({error})"), nodes
         nodes = nodes.below(occupancy)
         own = nodes.own
-        state = TileState(stripped, piece.level, own, {**state.counts, piece.level: len(own)})
-    return state
+        state = TileState(state.task, piece.level, own, {**state.counts, piece.level: len(own)})
+    return state, nodes
 
 
 def _partial(
@@ -135,11 +147,17 @@ def _partial(
 ) -> Partial | None:
     """What the beginning of a layer tells of the tile's own nodes, None if nothing."""
     assert decoder.context.outside is not None
-    own = ~decoder.context.outside
-    if not known[own].any():
+    if not known[~decoder.context.outside].any():
         return None
-    expected = expected_beside(decoder, counts)
-    return Partial(occupancy[own], known[own], None if expected is None else expected[own])
+    partial = Partial(occupancy, known, expected_beside(decoder, counts))
+    return _of_tile(partial, decoder.context.outside)
+
+
+def _of_tile(partial: Partial, outside: np.ndarray) -> Partial:
+    """What concerns the nodes that are not outside."""
+    own = ~outside
+    expected = None if partial.expected is None else partial.expected[own]
+    return Partial(partial.occupancy[own], partial.known[own], expected)
 
 
 def _check(piece: Piece, occupancy: np.ndarray) -> None:
@@ -162,7 +180,10 @@ def reconstruct_tile(job: TileJob) -> np.ndarray:
     state, task = job.state, job.state.task
     finest = state.finest
     if not state.has_surface:
-        return node_centers(state.codes, finest, state.partial) if finest else state.codes
+        if finest == 0:
+            return state.codes
+        assert state.partial is not None
+        return expected_points(state.codes, finest, state.partial)
     codes = np.sort(np.concatenate([state.codes, job.around]))
     start = max(finest, _SYNTHESIS_START)
     tree = Octree.build(codes, task.depth - finest)

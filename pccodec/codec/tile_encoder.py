@@ -44,8 +44,8 @@ class TileConfig:
 
     Attributes:
         shared_nodes: most nodes of the shared level S.
-        shared_share: most that the shared layers may take of the stream, in parts of one. A reader
-            of any region has to fetch them.
+        shared_share: most that the shared layers may take of the stream, in parts of one, if that is
+            more than what a tile takes on average. A reader of any region has to fetch them.
     """
 
     shared_nodes: int = 1 << 18
@@ -103,7 +103,7 @@ def encode_tiles(
     finest = _shared_level(counts, cloud.level, config.shared_nodes)
     nodes = list(workers.run(partial(_level_codes, level=finest), cloud.tiles))
     shared = _encode_shared(np.concatenate(nodes), finest, cloud.grid.bits, counts, loaded)
-    level = _affordable(shared, counts, cloud.level, config.shared_share)
+    level = _affordable(shared, counts, cloud.level, max(config.shared_share, 1 / len(cloud.tiles)))
     nodes = [ancestors(part, level - finest) for part in nodes]
     places = Neighbourhood([tile.code for tile in cloud.tiles])
     header = Header(

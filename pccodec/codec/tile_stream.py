@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 
 from pccodec import container
-from pccodec.codec.centers import is_sparse
 from pccodec.codec.coarse import down_to
+from pccodec.codec.expected_points import is_sparse
 from pccodec.codec.layers import decode_geometry, forget
 from pccodec.codec.tile_counts import counted_levels, expected_counts
 from pccodec.codec.tile_decoder import Piece, TileTask
@@ -22,7 +22,9 @@ from pccodec.container.layout import node_budget, tile_budget
 from pccodec.container.tiles import Directory, max_directory_size, parse_directory
 from pccodec.errors import DamagedError, StreamError
 from pccodec.model import store
-from pccodec.model.upsampling import Known
+from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.store import Model
+from pccodec.model.upsampling import Known, Upsampler
 from pccodec.source import Source
 from pccodec.sparse.neighbors import root_map
 from pccodec.voxels import morton
@@ -78,8 +80,8 @@ class TileStream:
         header: the stream's header.
         grid: its grid.
         complete: whether the whole stream is there and used.
-        known: what the shared layers tell. Of a prefix that ends within them, what the geometry
-            network makes of it at the shared level; sparse clouds stay as they are.
+        known: what the shared layers tell. Of a prefix that ends within them, what the geometry network
+            and the synthesis transform make of it at the shared level; sparse clouds stay as they are.
         tiles: Morton codes of the tiles, uint64, increasing; None where the shared level is not known.
             While no layer in tiles is there, they are larger cubes than later.
 
@@ -182,7 +184,7 @@ class TileStream:
         if known.finest >= len(header.counts) or not vouched:
             known.budget = self._budget
         self._is_exact = known.finest == self._levels.shared
-        return known if is_sparse(header.counts) else down_to(self._levels.shared, known, model.geometry)
+        return known if is_sparse(header.counts) else _down_to(self._levels.shared, known, model)
 
     def report(self, damage: str, finest: int, in_tile: bool = False) -> None:
         """Warn of damage, or raise ``DamagedError`` if the stream is decoded strictly.
@@ -305,6 +307,17 @@ class TileStream:
             exact=self._is_exact,
             budget=-(-self._budget * len(nodes) // whole),
         )
+
+
+def _down_to(level: int, known: Known, model: Model) -> Known:
+    """``known`` with the levels down to ``level`` as they are most probable, if it is finer."""
+    known = down_to(max(level, LATENT_LEVELS[0]), known, model.geometry)
+    if known.finest <= level:
+        return known
+    # Of these nodes come no features: the tiles find them anew, with what lies around them.
+    nodes = Upsampler(model.synthesis).nodes(known, level)
+    counts = {**known.counts, level: len(nodes)}
+    return replace(known, codes={level: nodes}, maps={}, counts=counts, partial=None, exact=False)
 
 
 def _limit(stream: Stream, layers: int | None, max_bytes: int | None) -> int:

@@ -10,11 +10,12 @@ from typing import IO
 
 import numpy as np
 
-from pccodec.codec.centers import node_centers
+from pccodec.codec.reconstruction import reconstruct
 from pccodec.codec.tile_decoder import TileJob, TileState, decode_tile, reconstruct_tile
 from pccodec.codec.tile_nodes import Neighbourhood
 from pccodec.codec.tile_stream import TileStream
 from pccodec.errors import DamagedError
+from pccodec.model import store
 from pccodec.voxels.octree import ancestors
 from pccodec.work import Serial, Workers
 
@@ -47,8 +48,7 @@ def tile_voxels(
             more points than its header says.
     """
     if stream.tiles is None:
-        known = stream.known
-        yield node_centers(known.codes[known.finest], known.finest, known.partial)
+        yield reconstruct(stream.known, store.load_by_id(stream.header.model_id))
         return
     workers = workers or Serial()
     states = _intact(stream, workers.run(decode_tile, stream.tasks(_all(stream, selected))))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pccodec.errors import StreamError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 MAX_DEPTH = 21
 """Bits per axis that fit a 63-bit Morton code."""
@@ -17,8 +17,8 @@ RANK_LEVELS = (3, 2, 1)
 
 MAX_RANKS = 15
 
-MIN_SHARED = 3
-"""Finest shared level of a stream of tiles: where synthesis starts."""
+MIN_SHARED = 2
+"""Finest shared level of a stream of tiles."""
 
 BASE_LEVEL = 3
 """Finest level of the base layer. What is finer is announced by a table behind it."""

@@ -240,6 +240,10 @@ class Upsampler:
 
     def voxels(self, known: Known) -> np.ndarray:
         """Most probable voxels: sorted Morton codes, uint64, of about N_0 of them."""
+        return self.nodes(known, 0)
+
+    def nodes(self, known: Known, target: int) -> np.ndarray:
+        """Most probable nodes of a level finer than the finest known one, sorted Morton codes uint64."""
         if known.finest == 1 and known.partial is not None and known.partial.expected is not None:
             return octree.expand(known.codes[1], self._predicted(known, 1, known.partial.expected))
         level = self._kept.level if self._kept else known.start
@@ -252,7 +256,7 @@ class Upsampler:
             else:
                 occupancy = self._predicted(known, level, logits)
             codes = octree.expand(codes, occupancy)
-            if level == 1:
+            if level == target + 1:
                 return codes
             inherited = self._synthesis.level(level).inherit(features, *octree.children(occupancy))
             neighbors = child_map(neighbors, occupancy)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pccodec.codec.centers import is_sparse
+from pccodec.codec.expected_points import is_sparse
 from pccodec.evaluation.command import command
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
