@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 import pccodec
 from pccodec import codec, container
+from pccodec.codec.correction import corrected
 from pccodec.errors import DamagedError, StreamError
+from pccodec.evaluation.metrics import Reference
+from pccodec.model.upsampling import Known, Partial
 
 CLOUDS = ["dense", "ranks", "sparse", "floats", "plane", "damaged"]
 
@@ -136,3 +139,43 @@ def test_damage_is_told_once_or_raised_each_time(caplog: pytest.LogCaptureFixtur
             strict.feed(data)
     with pytest.raises(DamagedError, match="damaged in layer G0"):
         strict.points()
+
+
+@given(name=st.sampled_from(CLOUDS), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_without_refreshing_the_points_follow_what_is_known(name: str, data: st.DataObject) -> None:
+    stream = _stream(name)
+    head = container.parse(stream).header_size
+    ends = sorted({*data.draw(st.lists(st.integers(head, len(stream)), min_size=1, max_size=6)), len(stream)})
+    decoder = pccodec.Decoder()
+    for number, (begin, end) in enumerate(pairwise([0, *ends])):
+        decoder.feed(stream[begin:end])
+        points = decoder.points(refresh=False)
+        if number == 0:
+            np.testing.assert_array_equal(points, _whole(name, end))
+        assert len(np.unique(points, axis=0)) == len(points)
+    np.testing.assert_array_equal(decoder.points(), _whole(name, len(stream)))
+    if name != "damaged":
+        np.testing.assert_array_equal(points, _whole(name, len(stream)))
+
+
+def test_predicted_voxels_are_corrected_by_known_bits() -> None:
+    # Two nodes at stride 4; of the first the children 0 and 1 are known to be there and 2 not to be.
+    codes = np.array([0, 5], dtype=np.uint64)
+    bits = [np.array(values, dtype=np.uint8) for values in ([0b011, 0], [0b111, 0b111])]
+    predicted = np.array([0 * 8 + 3, 2 * 8 + 1, 6 * 8 + 2, 3 * 64 + 9], dtype=np.uint64)
+    partial = Known({2: codes}, {}, {}, partial=Partial(*bits))
+    # Child 1 of node 0 and node 5 hold nothing that was predicted: they get their centres.
+    assert corrected(predicted, partial).tolist() == [3, 8 + 7, 6 * 8 + 2, 5 * 64 + 7 * 8]
+    assert corrected(predicted, Known({2: codes}, {}, {})).tolist() == [3, 17, 50, 5 * 64 + 7 * 8]
+    assert corrected(predicted, Known({0: codes}, {}, {})).tolist() == [0, 5]
+
+
+def test_without_refreshing_quality_rises_with_the_bytes() -> None:
+    data, points = _stream("dense"), codec.decode(_stream("dense"))
+    reference, decoder, quality = Reference(points), pccodec.Decoder(), []
+    ends = np.linspace(container.parse(data).header_size, len(data) - 1, 12).astype(int).tolist()
+    for begin, end in pairwise([0, *ends]):
+        decoder.feed(data[begin:end])
+        quality.append(reference.compare(decoder.points(refresh=len(quality) == 2)).d1_psnr)
+    assert (np.diff(quality) > -0.1).all() and quality[-1] > quality[3] + 5

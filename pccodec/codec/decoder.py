@@ -112,8 +112,14 @@ class Decoder:
             self._progress = progress(stream, self._strict)
         self._progress.advance(self._data)
 
-    def points(self) -> np.ndarray:
+    def points(self, *, refresh: bool = True) -> np.ndarray:
         """What the bytes so far determine.
+
+        Args:
+            refresh: False is for pictures while bytes arrive: what is not known stays as it was
+                predicted at the last call with True, or the first call, and is only corrected by
+                what became known since. That takes a fraction of the time and gives a little less.
+                Once the stream is whole, and of streams of tiles, the points are the same.
 
         Returns:
             Points (m, 3): int64 for clouds of integer coordinates, else float64.
@@ -122,9 +128,9 @@ class Decoder:
             CutHeaderError: the header is not complete; more bytes are needed.
             DamagedError: the payload is damaged and ``strict`` is set.
         """
-        return self._points(last=False)
+        return self._points(last=False, refresh=refresh)
 
-    def _points(self, last: bool) -> np.ndarray:
+    def _points(self, last: bool, refresh: bool = True) -> np.ndarray:
         if self._progress is None:
             raise CutHeaderError("the stream's header is not complete: more bytes are needed")
-        return self._progress.points(self._data, last)
+        return self._progress.points(self._data, last, refresh)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pccodec import container
+from pccodec.codec.correction import corrected
 from pccodec.codec.layers import decode_geometry, decode_ranks, forget, geometry_decoder
 from pccodec.codec.progress import Progress
 from pccodec.codec.reconstruction import reconstruct
@@ -39,6 +40,7 @@ class LayerProgress(Progress):
         self._done = 0
         self._begun: LevelDecoder | None = None
         self._upsampler: Upsampler | None = None
+        self._voxels: np.ndarray | None = None
         self._damage: DamagedError | None = None
 
     @property
@@ -61,8 +63,9 @@ class LayerProgress(Progress):
             return None
         return self._stream.layers[self._done]
 
-    def points(self, data: bytearray, last: bool) -> np.ndarray:
+    def points(self, data: bytearray, last: bool, refresh: bool) -> np.ndarray:
         self._raise_if_strict()
+        refresh = refresh or self._voxels is None
         known = replace(self._known, latents=dict(self._known.latents))
         layer = self._next(data)
         if layer is not None and len(data) > layer.offset:
@@ -70,7 +73,11 @@ class LayerProgress(Progress):
                 self._begun = geometry_decoder(
                     known, self._model, self.header.milestones_at(layer.spec.level)
                 )
-            self._add(known, layer, data, None if last else self._begun)
+            self._add(known, layer, data, None if last else self._begun, expect=refresh)
+        header = self.header
+        grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
+        if not refresh and self._voxels is not None:
+            return grid.points(corrected(self._voxels, known))
         # Until G_3 and the lengths of all layers are known nothing but the header vouches for the counts.
         if known.finest >= len(self.header.counts) or self.size is None:
             known.budget = container.parse(data).node_budget(known.finest)
@@ -78,11 +85,12 @@ class LayerProgress(Progress):
             self._begun = None
         elif self._upsampler is None:
             self._upsampler = Upsampler(self._model.synthesis, keep=True)
-        header = self.header
-        grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
-        return grid.points(reconstruct(known, self._model, self._upsampler))
+        self._voxels = reconstruct(known, self._model, self._upsampler)
+        return grid.points(self._voxels)
 
-    def _add(self, known: Known, layer: Layer, data: bytearray, begun: LevelDecoder | None) -> None:
+    def _add(
+        self, known: Known, layer: Layer, data: bytearray, begun: LevelDecoder | None, expect: bool = True
+    ) -> None:
         """Add a layer, or its beginning, to ``known``."""
         arrived = bytes(data[layer.offset : layer.end])
         complete, level = len(arrived) == layer.length, layer.spec.level
@@ -101,6 +109,7 @@ class LayerProgress(Progress):
                     most=self.header.max_nodes(level),
                     milestones=self.header.milestones_at(level),
                     begun=begun,
+                    expect=expect,
                 )
         except DamagedError as error:
             unverified = self.header.unverified(level)

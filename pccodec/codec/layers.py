@@ -57,6 +57,7 @@ def decode_geometry(
     most: int,
     milestones: int | None,
     begun: LevelDecoder | None = None,
+    expect: bool = True,
 ) -> None:
     """Add the level below the finest known one, or what the beginning of its layer tells of it.
 
@@ -73,6 +74,7 @@ def decode_geometry(
             (``Header.milestones_at``); None: all of it is.
         begun: the layer's :func:`geometry_decoder`, if more bytes will come or earlier ones did;
             without it nothing is kept of a layer that is cut.
+        expect: whether what the beginning of a layer makes expect is asked for, besides what it gives.
 
     Raises:
         DamagedError: a complete layer fails its checks; ``known`` is as it was.
@@ -85,7 +87,8 @@ def decode_geometry(
             reached = np.uint8((1 << decoder.milestone.octants) - 1)
             occupancy, determined = occupancy & reached, np.full_like(determined, reached)
         if determined.any():
-            known.partial = Partial(occupancy, determined, expected_beside(decoder, known.counts))
+            expected = expected_beside(decoder, known.counts) if expect else None
+            known.partial = Partial(occupancy, determined, expected)
         return
     # What decoding took need not stand beside what comes of it.
     del decoder

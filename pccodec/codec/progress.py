@@ -42,12 +42,13 @@ class Progress(ABC):
         """
 
     @abstractmethod
-    def points(self, data: bytearray, last: bool) -> np.ndarray:
+    def points(self, data: bytearray, last: bool, refresh: bool) -> np.ndarray:
         """What ``data``, all bytes of the stream so far, determine; :meth:`advance` came before.
 
         Args:
             data: the stream so far.
             last: whether no more bytes will come: then nothing is kept for them.
+            refresh: whether what is not known is predicted anew, as far as it was predicted before.
 
         Raises:
             DamagedError: the payload is damaged, if ``strict``.

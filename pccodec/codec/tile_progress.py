@@ -31,6 +31,6 @@ class TileProgress(Progress):
             self._stream = container.parse(data)
         self._arrived = tuple(layer.spec for layer in self._stream.layers if layer.end <= len(data))
 
-    def points(self, data: bytearray, last: bool) -> np.ndarray:
+    def points(self, data: bytearray, last: bool, refresh: bool) -> np.ndarray:
         stream = TileStream(BytesSource(bytes(data)), strict=self._strict)
         return stream.grid.points(np.concatenate(list(tile_voxels(stream))))
