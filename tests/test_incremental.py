@@ -173,7 +173,8 @@ def test_predicted_voxels_are_corrected_by_known_bits() -> None:
 
 def test_without_refreshing_quality_rises_with_the_bytes() -> None:
     data, points = _stream("dense"), codec.decode(_stream("dense"))
-    reference, decoder, quality = Reference(points), pccodec.Decoder(), []
+    reference, decoder = Reference(points), pccodec.Decoder()
+    quality: list[float] = []
     ends = np.linspace(container.parse(data).header_size, len(data) - 1, 12).astype(int).tolist()
     for begin, end in pairwise([0, *ends]):
         decoder.feed(data[begin:end])

@@ -39,23 +39,31 @@ def piece_times(data: bytes, pieces: int, refresh: bool) -> list[float]:
 def measure(data: bytes, pieces: int, repeats: int) -> dict[str, Any]:
     """Times of whole decodings and of decodings in pieces in turn, and the medians of their ratios."""
     codec.decode(data[: container.parse(data).header_size])  # loads the model
-    runs = []
+    whole: list[float] = []
+    times: dict[bool, list[list[float]]] = {True: [], False: []}
     for _ in range(repeats):
         start = process_time()
         codec.decode(data)
-        whole = process_time() - start
-        runs.append((whole, *(piece_times(data, pieces, refresh) for refresh in (True, False))))
-    ratios = [[sum(times) / whole for times in modes] for whole, *modes in runs]
-    refreshed, corrected = (round(statistics.median(ratio), 2) for ratio in zip(*ratios, strict=True))
+        whole.append(process_time() - start)
+        for refresh, runs in times.items():
+            runs.append(piece_times(data, pieces, refresh))
+    ratio = {
+        refresh: statistics.median(sum(run) / alone for run, alone in zip(runs, whole, strict=True))
+        for refresh, runs in times.items()
+    }
     return {
         "bytes": len(data),
         "pieces": pieces,
-        "ratio": refreshed,
-        "ratio_without_refresh": corrected,
-        "whole_cpu_seconds": [round(whole, 3) for whole, *_ in runs],
-        "piece_cpu_seconds": [[round(time, 3) for time in times] for _, times, _ in runs],
-        "piece_cpu_seconds_without_refresh": [[round(time, 3) for time in times] for *_, times in runs],
+        "ratio": round(ratio[True], 2),
+        "ratio_without_refresh": round(ratio[False], 2),
+        "whole_cpu_seconds": [round(time, 3) for time in whole],
+        "piece_cpu_seconds": _rounded(times[True]),
+        "piece_cpu_seconds_without_refresh": _rounded(times[False]),
     }
+
+
+def _rounded(runs: list[list[float]]) -> list[list[float]]:
+    return [[round(time, 3) for time in run] for run in runs]
 
 
 @command
