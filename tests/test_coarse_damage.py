@@ -68,7 +68,7 @@ def test_a_damaged_table_of_tiles_leaves_the_shared_layers(tiled: bytes) -> None
         damaged = bytearray(tiled)
         damaged[place] ^= 0x10
         np.testing.assert_array_equal(codec.decode(bytes(damaged)), shared)
-        with pytest.raises(DamagedError, match="table behind the shared layers"):
+        with pytest.raises(DamagedError, match="table behind the base layer"):
             codec.decode(bytes(damaged), strict=True)
 
 

@@ -280,9 +280,11 @@ def _write(
     ]
     by_level = dict(zip(levels, checks, strict=True))
     out.write(pack_header(header, lengths, by_level))
-    for layer in shared:
+    for layer in shared[: header.announced]:
         out.write(layer.payload)
     out.write(pack_table(header, lengths, by_level))
+    for layer in shared[header.announced :]:
+        out.write(layer.payload)
     for head, spool in zip(packed, spools, strict=True):
         out.write(head)
         spool.seek(0)

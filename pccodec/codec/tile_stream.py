@@ -109,15 +109,16 @@ class TileStream:
         self.grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
         self._limit = _limit(stream, layers, max_bytes)
         self.complete = self._limit == stream.size
-        shared_end = stream.layers[header.announced - 1].end if header.announced else stream.header_size
-        end = min(self._limit, shared_end)
+        ends = [layer.end for layer in stream.layers if not header.in_tiles(layer.spec)]
+        end = min(self._limit, max(ends, default=stream.header_size))
         rest = source.read(len(head), end) if end > len(head) else b""
-        shared = container.parse(head[:end] + rest).layers
+        parsed = container.parse(head[:end] + rest).layers
+        shared = [layer for layer in parsed if not header.in_tiles(layer.spec)]
         self._budget = self._node_budget(stream)
         self._is_exact = True
         self.known = self._decode_shared(shared, stream.size is not None)
         if stream.damage is not None and self._is_exact:
-            self.report(f"the table behind the shared layers ({stream.damage})", self.known.finest)
+            self.report(f"the table behind the base layer ({stream.damage})", self.known.finest)
         self.tiles: np.ndarray | None = None
         self._layers: list[_TileLayer] = []
         if self.known.finest == header.tiles.shared:

@@ -66,7 +66,8 @@ def pack_header(header: Header, lengths: Sequence[int], checks: Mapping[int, int
     if header.tiles:
         fields.write_unary(header.depth - header.tiles.tile)
         fields.write_unary(header.tiles.shared - MIN_SHARED)
-    fields.write(any(header.ranks), 1)
+    else:
+        fields.write(any(header.ranks), 1)
     for level, count in zip(RANK_LEVELS, header.ranks, strict=True):
         if level < header.depth and any(header.ranks):
             fields.write(count, 4)
@@ -96,7 +97,7 @@ def pack_header(header: Header, lengths: Sequence[int], checks: Mapping[int, int
 
 
 def pack_table(header: Header, lengths: Sequence[int], checks: Mapping[int, int]) -> bytes:
-    """The table of the layers behind the base layer, or behind the shared layers of tiles.
+    """The table of the layers that the header does not announce.
 
     Args:
         header: of the stream.
@@ -127,7 +128,7 @@ def parse_header(data: bytes) -> tuple[Header, Announced]:
     tiles = None
     if tiled:
         tiles = TileLevels(tile=depth - reader.read_unary(), shared=MIN_SHARED + reader.read_unary())
-    ranked = reader.read(1)
+    ranked = not tiled and reader.read(1)
     k3, k2, k1 = (reader.read(4) if ranked and level < depth else 0 for level in RANK_LEVELS)
     milestones = [_read_milestones(reader) if level < depth else 0 for level in MILESTONE_LEVELS]
     header = Header(

@@ -21,7 +21,7 @@ MIN_SHARED = 2
 """Finest shared level of a stream of tiles."""
 
 BASE_LEVEL = 3
-"""Finest level of the base layer. What is finer is announced by a table behind it."""
+"""Finest level of the base layer. What is finer, or in tiles, is announced by a table behind it."""
 
 CHECKED_LEVEL = 5
 """Coarsest level that has a check value; it covers all coarser ones, which take a few bytes together."""
@@ -210,8 +210,8 @@ class Header:
 
     @property
     def announced(self) -> int:
-        """How many layers the header itself announces: the base layer, or the shared ones of tiles."""
-        return max(0, self.depth - (self.tiles.shared if self.tiles else BASE_LEVEL))
+        """How many layers the header itself announces: the base layer, or what of it tiles share."""
+        return max(0, self.depth - max(BASE_LEVEL, self.tiles.shared if self.tiles else 0))
 
     @property
     def coarsest_checked(self) -> int:
