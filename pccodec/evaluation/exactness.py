@@ -41,6 +41,7 @@ from rich.table import Table
 
 from pccodec import __version__, codec, container, io
 from pccodec.evaluation.command import command
+from pccodec.evaluation.report import source_commit
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.voxels.grid import voxelize
@@ -356,6 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
         blas = _numpy_build()["Build Dependencies"]["blas"]
         document = {
             "version": __version__,
+            "commit": source_commit(),
             "agree": agree,
             "seconds": round(time.monotonic() - started),
             "cpu": _cpu(),

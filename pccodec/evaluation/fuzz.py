@@ -29,6 +29,7 @@ from rich.progress import Progress
 from pccodec import __version__, codec, container
 from pccodec.errors import PccodecError, StreamError
 from pccodec.evaluation.command import command
+from pccodec.evaluation.report import source_commit
 
 MEMORY_LIMIT = 1 << 30
 """Bytes that decoding may add to the process's address space."""
@@ -283,6 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = fuzz(streams, options.count, options.seed, lambda done: progress.advance(task, done))
     document = {
         "version": __version__,
+        "commit": source_commit(),
         "count": options.count,
         "seed": options.seed,
         "stream_bytes": [len(stream) for stream in streams],

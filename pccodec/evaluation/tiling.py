@@ -28,6 +28,7 @@ from pccodec.container import Stream
 from pccodec.evaluation.bdrate import bd_rate, codec_curve
 from pccodec.evaluation.command import command
 from pccodec.evaluation.metrics import peak_of_depth, psnr
+from pccodec.evaluation.report import source_commit
 from pccodec.voxels import morton
 from pccodec.voxels.grid import voxelize
 from pccodec.voxels.tiles import split
@@ -158,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tile-level", type=int, required=True, help="tiles have an edge of 2**LEVEL voxels")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args(arguments)
-    result = {"cloud": Path(options.cloud).stem, "tile_level": options.tile_level}
+    result = {"commit": source_commit(), "cloud": Path(options.cloud).stem, "tile_level": options.tile_level}
     result |= measure(files.read(options.cloud).points, options.tile_level)
     text = json.dumps(result, indent=1)
     print(text)
