@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pccodec import codec, container, io
+from pccodec.codec.tile_encoder import TileConfig, encode_tiles
 from pccodec.codec.tile_stream import TileStream
 from pccodec.container.layout import CHECKED_LEVEL
 from pccodec.errors import DamagedError
 from pccodec.source import BytesSource
 from pccodec.source.base import FileSource
+from pccodec.voxels.grid import voxelize
+from pccodec.voxels.tiles import split
 
 SAMPLE = Path(__file__).parents[1] / "data" / "human_vox8.ply"
 
@@ -49,9 +53,17 @@ def test_a_forged_length_of_the_base_layer_is_no_error_of_reading(tmp_path: Path
     assert forged.size is None and forged.damage is None and not forged.complete
 
 
-@pytest.fixture(scope="module")
-def tiled() -> bytes:
-    return codec.encode(io.read(SAMPLE).points, tile_points=4000)
+@pytest.fixture(scope="module", params=[(0.03, 3), (0.3, 2)])
+def tiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Streams that share the base layer, and one layer more."""
+    share, shared = request.param
+    grid, codes, _ = voxelize(io.read(SAMPLE).points)
+    out = BytesIO()
+    cloud = split(codes, grid, 5, tmp_path_factory.mktemp("tiles"))
+    encode_tiles(cloud, out, config=TileConfig(shared_share=share))
+    tiles = container.parse(out.getvalue()).header.tiles
+    assert tiles and tiles.shared == shared
+    return out.getvalue()
 
 
 def _table(data: bytes) -> range:

@@ -38,17 +38,25 @@ def test_known_children_replace_their_node_unless_more_are_to_come() -> None:
     expected = np.full((4, 8), -1000, dtype=np.int32)
     expected[1, 6] = 1000
     expected[3, [4, 5]] = -10
-    found = set(expected_points(codes, 1, Partial(occupancy, known, expected)).tolist())
+    found = set(expected_points(codes, 1, Partial(occupancy, known, expected), 9).tolist())
     # Node 0: its child. Node 1: its child, and a likely one. Node 2: one of the four that may still be
     # there, in the upper half of x. Node 3: its child, and one for two that are almost as likely as not.
     assert found == {0, 8, 8 + 6, 16 + 7, 24, 24 + 5}
+
+
+def test_there_are_not_many_more_points_than_the_cloud_has() -> None:
+    codes, nothing = np.array([0, 1], dtype=np.uint64), np.zeros(2, dtype=np.uint8)
+    expected = np.array([[900, 800, 700, 600, 0, 0, 0, 0], [50, *[-2000] * 7]], dtype=np.int32)
+    # Of five likely children three have room; what is left of each node is one point.
+    found = expected_points(codes, 1, Partial(nothing, nothing, expected), 3).tolist()
+    assert found[:3] == [0, 1, 2] and len(found) == 5 and found[4] == 8
 
 
 @given(st.integers(1, 8), st.lists(st.integers(-900, -50), min_size=8, max_size=8))
 def test_unlikely_children_are_one_point_at_their_mean(level: int, logits: list[int]) -> None:
     nothing = np.zeros(1, dtype=np.uint8)
     partial = Partial(nothing, nothing, np.array([logits], dtype=np.int32))
-    found = morton.decode(expected_points(np.array([5], dtype=np.uint64), level, partial))
+    found = morton.decode(expected_points(np.array([5], dtype=np.uint64), level, partial, 1))
     centers = (
         morton.decode(np.arange(40, 48, dtype=np.uint64)) * (1 << level - 1) + ((1 << level - 1) - 1) / 2
     )

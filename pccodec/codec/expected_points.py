@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pccodec.model.probability import PRECISION, probability
-from pccodec.model.upsampling import Partial
+from pccodec.model.upsampling import Partial, highest
 from pccodec.voxels import morton, octree
 
 SPARSE_GROWTH = 2.0
@@ -34,7 +34,7 @@ def node_centers(codes: np.ndarray, level: int) -> np.ndarray:
     return (codes << np.uint64(3) | np.uint64(7)) << np.uint64(3 * (level - 1))
 
 
-def expected_points(codes: np.ndarray, level: int, partial: Partial) -> np.ndarray:
+def expected_points(codes: np.ndarray, level: int, partial: Partial, count: int) -> np.ndarray:
     """Voxels that stand for what the finest known nodes hold.
 
     A child that is there, or more likely than not, is one point at its centre. The others of its
@@ -46,6 +46,7 @@ def expected_points(codes: np.ndarray, level: int, partial: Partial) -> np.ndarr
         codes: uint64 (n,), the nodes of ``X_level``, level ≥ 1.
         level: the finest exactly known level.
         partial: what is known of the next layer, with what is expected beside it.
+        count: most points of children, if fewer are known to be there: the most likely ones.
 
     Returns:
         Sorted distinct voxel codes, uint64.
@@ -53,6 +54,9 @@ def expected_points(codes: np.ndarray, level: int, partial: Partial) -> np.ndarr
     assert partial.expected is not None
     chance = np.where(octree.unpack(partial.known), 0, probability(partial.expected))
     likely = chance > _HALF
+    room = max(0, count - int(octree.POPCOUNT[partial.occupancy].sum(dtype=np.int64)))
+    if np.count_nonzero(likely) > room:
+        likely = highest(np.where(likely, chance, 0).ravel(), room).reshape(likely.shape)
     occupancy = partial.occupancy | np.packbits(likely, axis=1, bitorder="little")[:, 0]
     chance[likely] = 0
     open_ = (occupancy == 0) | (chance.sum(axis=1) >= _HALF)

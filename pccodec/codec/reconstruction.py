@@ -29,5 +29,5 @@ def reconstruct(known: Known, model: Model, upsampler: Upsampler | None = None) 
         return node_centers(known.codes[finest], finest)
     if is_sparse([known.counts[level] for level in (0, 1) if level in known.counts]):
         partial = known.partial or expected_of_layer(model.geometry, next_context(known))
-        return expected_points(known.codes[finest], finest, partial)
+        return expected_points(known.codes[finest], finest, partial, known.counts[0])
     return (upsampler or Upsampler(model.synthesis)).voxels(down_to_synthesis(known, model.geometry))

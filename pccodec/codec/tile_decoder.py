@@ -183,7 +183,7 @@ def reconstruct_tile(job: TileJob) -> np.ndarray:
         if finest == 0:
             return state.codes
         assert state.partial is not None
-        return expected_points(state.codes, finest, state.partial)
+        return expected_points(state.codes, finest, state.partial, state.counts[0])
     codes = np.sort(np.concatenate([state.codes, job.around]))
     start = max(finest, _SYNTHESIS_START)
     tree = Octree.build(codes, task.depth - finest)

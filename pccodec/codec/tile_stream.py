@@ -115,10 +115,12 @@ class TileStream:
         parsed = container.parse(head[:end] + rest).layers
         shared = [layer for layer in parsed if not header.in_tiles(layer.spec)]
         self._budget = self._node_budget(stream)
-        self._is_exact = True
-        self.known = self._decode_shared(shared, stream.size is not None)
-        if stream.damage is not None and self._is_exact:
-            self.report(f"the table behind the base layer ({stream.damage})", self.known.finest)
+        model = store.load_by_id(header.model_id)
+        known = self._decode_shared(shared, model, stream.size is not None)
+        if stream.damage is not None and known.finest == header.depth - header.announced:
+            self.report(f"the table behind the base layer ({stream.damage})", known.finest)
+        self._is_exact = known.finest == header.tiles.shared
+        self.known = known if is_sparse(header.counts) else _down_to(header.tiles.shared, known, model)
         self.tiles: np.ndarray | None = None
         self._layers: list[_TileLayer] = []
         if self.known.finest == header.tiles.shared:
@@ -154,10 +156,9 @@ class TileStream:
         end = next(fine, self._limit)
         return node_budget(max(0, min(self._limit, end) - stream.header_size))
 
-    def _decode_shared(self, layers: Sequence[Layer], vouched: bool) -> Known:
+    def _decode_shared(self, layers: Sequence[Layer], model: Model, vouched: bool) -> Known:
         """What the shared layers tell; ``vouched`` says whether the lengths of all layers are known."""
-        header, model = self.header, store.load_by_id(self.header.model_id)
-        depth, counts = header.depth, dict(enumerate(header.counts))
+        header, depth, counts = self.header, self.header.depth, dict(enumerate(self.header.counts))
         root = np.zeros(1, dtype=np.uint64)
         known = Known({depth: root}, {depth: root_map()}, {**counts, depth: 1}, surplus=header.surplus)
         for layer in layers:
@@ -184,8 +185,7 @@ class TileStream:
                 break
         if known.finest >= len(header.counts) or not vouched:
             known.budget = self._budget
-        self._is_exact = known.finest == self._levels.shared
-        return known if is_sparse(header.counts) else _down_to(self._levels.shared, known, model)
+        return known
 
     def report(self, damage: str, finest: int, in_tile: bool = False) -> None:
         """Warn of damage, or raise ``DamagedError`` if the stream is decoded strictly.

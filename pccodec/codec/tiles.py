@@ -58,7 +58,7 @@ def tile_voxels(
             # What lies beside a tile may come long after it: all are decoded before any is reconstructed.
             jobs = _Spool(file, states).jobs()
         # What is predicted may go beyond the number of points, and each known node keeps one.
-        left = 2 * stream.header.counts[0] + len(stream.known.codes[stream.known.finest])
+        left = 3 * stream.header.counts[0] + len(stream.known.codes[stream.known.finest])
         for voxels in workers.run(reconstruct_tile, jobs):
             left -= len(voxels)
             if left < 0:
