@@ -32,6 +32,9 @@ def cluster() -> Iterator[Any]:
         ) as cluster,
     ):
         yield cluster
+        with distributed.Client(cluster) as client:
+            # A worker that died in the last test is started anew, and until then its keeper cannot be closed.
+            client.wait_for_workers(2, timeout=60)
 
 
 def test_order_and_errors(cluster: Any) -> None:
