@@ -39,7 +39,7 @@ def corrected(voxels: np.ndarray, known: Known) -> np.ndarray:
     voxels, place, octant = voxels[kept], place[kept], octant[kept]
     held = np.zeros((len(codes), 8), dtype=bool)
     held[place, octant] = True
-    children = np.packbits(held, axis=1, bitorder="little")[:, 0]
+    children = octree.pack(held)
     missing = octree.expand(codes, known.partial.occupancy & ~children)
     empty = codes[(children | known.partial.occupancy) == 0]
     return np.sort(np.concatenate([voxels, node_centers(missing, level - 1), node_centers(empty, level)]))

@@ -57,7 +57,7 @@ def expected_points(codes: np.ndarray, level: int, partial: Partial, count: int)
     room = max(0, count - int(octree.POPCOUNT[partial.occupancy].sum(dtype=np.int64)))
     if np.count_nonzero(likely) > room:
         likely = highest(np.where(likely, chance, 0).ravel(), room).reshape(likely.shape)
-    occupancy = partial.occupancy | np.packbits(likely, axis=1, bitorder="little")[:, 0]
+    occupancy = partial.occupancy | octree.pack(likely)
     chance[likely] = 0
     open_ = (occupancy == 0) | (chance.sum(axis=1) >= _HALF)
     children = node_centers(octree.expand(codes, occupancy), level - 1)

@@ -65,7 +65,7 @@ class LayerProgress(Progress):
 
     def points(self, data: bytearray, last: bool, refresh: bool) -> np.ndarray:
         self._raise_if_strict()
-        refresh = refresh or self._voxels is None
+        before = None if refresh else self._voxels
         known = replace(self._known, latents=dict(self._known.latents))
         layer = self._next(data)
         if layer is not None and len(data) > layer.offset:
@@ -73,11 +73,11 @@ class LayerProgress(Progress):
                 self._begun = geometry_decoder(
                     known, self._model, self.header.milestones_at(layer.spec.level)
                 )
-            self._add(known, layer, data, None if last else self._begun, expect=refresh)
+            self._add(known, layer, data, None if last else self._begun, expect=before is None)
         header = self.header
         grid = Grid(header.origin, header.scale, header.depth, header.is_integer)
-        if not refresh and self._voxels is not None:
-            return grid.points(corrected(self._voxels, known))
+        if before is not None:
+            return grid.points(corrected(before, known))
         # Until G_3 and the lengths of all layers are known nothing but the header vouches for the counts.
         if known.finest >= len(self.header.counts) or self.size is None:
             known.budget = container.parse(data).node_budget(known.finest)

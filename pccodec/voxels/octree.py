@@ -58,6 +58,12 @@ def unpack(occupancy: np.ndarray) -> np.ndarray:
     return _OCTANT_BITS[occupancy]
 
 
+def pack(bits: np.ndarray) -> np.ndarray:
+    """Occupancy bytes, uint8 (m,), of child bits, bool (m, 8)."""
+    packed: np.ndarray = np.packbits(bits, axis=1, bitorder="little")[:, 0]
+    return packed
+
+
 def unpack_rows(occupancy: np.ndarray) -> np.ndarray:
     """Child bits, bool (8, m), of occupancy bytes (m,); row ``o`` is octant ``o``."""
     return (occupancy & (np.uint8(1) << np.arange(8, dtype=np.uint8))[:, None]) != 0
