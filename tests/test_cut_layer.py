@@ -48,4 +48,4 @@ def test_what_is_expected_is_renewed_behind_some_octants() -> None:
         if expected is not None:
             of_octants = expected_children(NETWORK, context, occupancy, decoder.milestone.octants)
             np.testing.assert_array_equal(expected, of_octants)
-    assert ends == {0: 0, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 6, 7: 6}
+    assert ends == {0: 0, 1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 6: 5, 7: 5}

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from pccodec.errors import ModelError
-from pccodec.model import synthesis
+from pccodec.model import stream
 from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
+from pccodec.model.draft import DraftNetwork
 from pccodec.model.synthesis import LevelNetwork, SynthesisNetwork, conditions
 from pccodec.sparse import integer
 from pccodec.sparse import neighbors as maps
-from pccodec.training.autoencoder import Autoencoder, LevelInput
+from pccodec.training.autoencoder import Autoencoder
+from pccodec.training.stream_twin import LevelInput
 from pccodec.voxels import morton, octree
 from pccodec.voxels.octree import Octree
 
@@ -20,6 +22,8 @@ CONFIG = ModelConfig(
     channels={3: 8, 2: 6, 1: 5},
     blocks={3: 2, 2: 1, 1: 1},
     ranks={3: 3, 2: 2, 1: 1},
+    draft_blocks=2,
+    draft_inner=3,
     analysis_channels=8,
     analysis_blocks=1,
 )
@@ -75,11 +79,32 @@ def level_tensors(level: int, seed: int, extreme: bool) -> dict[str, np.ndarray]
         ),
     ):
         tensors.add(name, inputs, outputs)
-    tensors.add("conditions", synthesis.CONDITIONS, c, bias=False)
+    tensors.add("conditions", stream.CONDITIONS, c, bias=False)
     tensors.add("sent", k, c, bias=False)
     for name in ("leave", "context.enter", *(f"mix.{i}.enter" for i in range(CONFIG.blocks[level]))):
         tensors.found[f"{name}.bits"] = np.array(rng.integers(0, 9), dtype=np.int8)
     return {f"synthesis.{level}.{name}": value for name, value in tensors.found.items()}
+
+
+def draft_tensors(seed: int, extreme: bool) -> dict[str, np.ndarray]:
+    """Tensors of a draft network with random weights, or all at their bounds."""
+    rng = np.random.default_rng(seed)
+    tensors = MadeUpTensors(rng, extreme)
+    c, inner = CONFIG.channels[1], CONFIG.draft_inner
+    messages = [f"messages.{i}" for i in range(CONFIG.draft_blocks)]
+    for name, inputs, outputs in (
+        ("occupancy", 27, c),
+        ("hidden", c, 2 * c),
+        ("logits", 2 * c, 8),
+        *((f"descend.{o}", CONFIG.channels[2], c) for o in range(8)),
+        *((f"{message}.first", c, inner) for message in messages),
+        *((f"{message}.second", 27 * inner, c) for message in messages),
+    ):
+        tensors.add(name, inputs, outputs)
+    tensors.add("conditions", stream.CONDITIONS, c, bias=False)
+    for name in ("leave", *(f"{message}.enter" for message in messages)):
+        tensors.found[f"{name}.bits"] = np.array(rng.integers(0, 9), dtype=np.int8)
+    return {f"synthesis.draft.{name}": value for name, value in tensors.found.items()}
 
 
 class MadeUpTensors:
@@ -101,10 +126,10 @@ class MadeUpTensors:
 
 
 class Reference:
-    """A level network in plain 64-bit integers, node by node in one product."""
+    """A network in plain 64-bit integers, node by node in one product."""
 
-    def __init__(self, tensors: dict[str, np.ndarray], level: int) -> None:
-        self.tensors = {name.removeprefix(f"synthesis.{level}."): value for name, value in tensors.items()}
+    def __init__(self, tensors: dict[str, np.ndarray], network: int | str) -> None:
+        self.tensors = {name.removeprefix(f"synthesis.{network}."): value for name, value in tensors.items()}
 
     def sum(self, names: list[str], inputs: list[np.ndarray]) -> np.ndarray:
         total: np.ndarray | int = 0
@@ -126,13 +151,33 @@ class Reference:
         shift = 8 - int(self.tensors[name + ".bits"])
         return ((stream + ((1 << shift) >> 1)) >> shift).clip(0, 127)
 
-    def residual(self, stream: np.ndarray, neighbors: np.ndarray, name: str) -> np.ndarray:
-        def around(rows: np.ndarray) -> np.ndarray:
-            padded = np.vstack([rows, np.zeros((1, rows.shape[1]), dtype=np.int64)])
-            return padded[neighbors].reshape(len(rows), -1)
+    def around(self, rows: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+        padded = np.vstack([rows, np.zeros((1, rows.shape[1]), dtype=np.int64)])
+        return padded[neighbors].reshape(len(rows), -1)
 
-        inner = self.activated(self.sum([name + ".first"], [around(self.left(stream, name + ".enter"))]))
-        return (stream + self.to_stream(self.sum([name + ".second"], [around(inner)]))).clip(-32767, 32767)
+    def add(self, stream: np.ndarray, names: list[str], inputs: list[np.ndarray]) -> np.ndarray:
+        return (stream + self.to_stream(self.sum(names, inputs))).clip(-32767, 32767)
+
+    def residual(self, stream: np.ndarray, neighbors: np.ndarray, name: str) -> np.ndarray:
+        entered = self.around(self.left(stream, name + ".enter"), neighbors)
+        inner = self.activated(self.sum([name + ".first"], [entered]))
+        return self.add(stream, [name + ".second"], [self.around(inner, neighbors)])
+
+    def message(self, stream: np.ndarray, neighbors: np.ndarray, name: str) -> np.ndarray:
+        inner = self.activated(self.sum([name + ".first"], [self.left(stream, name + ".enter")]))
+        return self.add(stream, [name + ".second"], [self.around(inner, neighbors)])
+
+    def enter(self, neighbors: np.ndarray, given: np.ndarray, inherited: np.ndarray) -> np.ndarray:
+        count = len(neighbors)
+        return self.add(
+            inherited, ["occupancy", "conditions"], [neighbors < count, given[None].repeat(count, 0)]
+        )
+
+    def predict(self, stream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        features = self.left(stream, "leave")
+        wide = self.activated(self.sum(["hidden"], [features]))
+        logits = (self.sum(["logits"], [wide]) + (1 << (_FRACTION - 1))) >> _FRACTION
+        return logits.clip(-2047, 2047), features
 
     def run(
         self,
@@ -143,19 +188,12 @@ class Reference:
         active: np.ndarray,
         blocks: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        count = len(neighbors)
-        enter = self.sum(["occupancy", "conditions"], [neighbors < count, given[None].repeat(count, 0)])
-        stream = (self.to_stream(enter) + inherited).clip(-32767, 32767)
-        stream = self.residual(stream, neighbors, "context")
+        stream = self.residual(self.enter(neighbors, given, inherited), neighbors, "context")
         sent = np.arange(symbols.shape[1]) < active[:, None]
-        latent = self.sum(["latent", "sent"], [symbols * sent, sent])
-        stream = (stream + self.to_stream(latent)).clip(-32767, 32767)
+        stream = self.add(stream, ["latent", "sent"], [symbols * sent, sent])
         for block in range(blocks):
             stream = self.residual(stream, neighbors, f"mix.{block}")
-        features = self.left(stream, "leave")
-        wide = self.activated(self.sum(["hidden"], [features]))
-        logits = (self.sum(["logits"], [wide]) + (1 << (_FRACTION - 1))) >> _FRACTION
-        return logits.clip(-2047, 2047), features
+        return self.predict(stream)
 
 
 @pytest.mark.parametrize("extreme", [False, True])
@@ -181,6 +219,24 @@ def test_equals_a_64_bit_reference(level: int, extreme: bool) -> None:
         for o in range(8):
             mine = reference.to_stream(reference.sum([f"descend.{o}"], [features[node[octant == o]]]))
             np.testing.assert_array_equal(found[octant == o], mine)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+def test_the_draft_network_equals_a_64_bit_reference(extreme: bool) -> None:
+    rng = np.random.default_rng(1)
+    tensors = draft_tensors(7, extreme)
+    network, reference = DraftNetwork(tensors, CONFIG), Reference(tensors, "draft")
+    features = rng.integers(0, 128, (len(TREE.codes[2]), CONFIG.channels[2])).astype(np.uint8)
+    node, octant = octree.children(TREE.occupancy[1])
+    inherited = network.inherit(features, node, octant)
+    for o in range(8):
+        mine = reference.to_stream(reference.sum([f"descend.{o}"], [features[node[octant == o]]]))
+        np.testing.assert_array_equal(inherited[octant == o], mine)
+    given = np.array([127, -127, 5, 16])
+    stream = reference.enter(MAPS[1], given, inherited)
+    for block in range(CONFIG.draft_blocks):
+        stream = reference.message(stream, MAPS[1], f"messages.{block}")
+    np.testing.assert_array_equal(network.predict(MAPS[1], given, inherited), reference.predict(stream)[0])
 
 
 def test_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +271,7 @@ def test_the_twin_in_fp32_equals_the_integer_network() -> None:
             y_hat = torch.from_numpy(symbols).float()
             logits, features = twin(context, torch.from_numpy(neighbors), y_hat, active, torch.float32)
         exact = own.embed(neighbors, given, inherited)
-        np.testing.assert_array_equal((context * 2**synthesis.STREAM_BITS).numpy(), exact)
+        np.testing.assert_array_equal((context * 2**stream.STREAM_BITS).numpy(), exact)
         found, left = own.predict(exact, neighbors, symbols, np.full(count, active))
         np.testing.assert_array_equal((logits * 128).numpy(), found)
         if level > 1:
@@ -223,7 +279,26 @@ def test_the_twin_in_fp32_equals_the_integer_network() -> None:
             with torch.no_grad():
                 passed = twin.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
             inherited = own.inherit(left, node, octant)
-            np.testing.assert_array_equal((passed * 2**synthesis.STREAM_BITS).numpy(), inherited)
+            np.testing.assert_array_equal((passed * 2**stream.STREAM_BITS).numpy(), inherited)
+
+
+def test_the_draft_twin_in_fp32_equals_the_integer_network() -> None:
+    model = random_model(4)
+    own, twin = SynthesisNetwork(model.tensors(), CONFIG).draft, model.draft
+    counts = {level: len(codes) for level, codes in enumerate(TREE.codes)}
+    given = conditions(counts, 1, exact=False)
+    features = np.random.default_rng(2).integers(0, 128, (len(TREE.codes[2]), CONFIG.channels[2]))
+    node, octant = octree.children(TREE.occupancy[1])
+    unit = model.synthesis(2).leave.unit
+    with torch.no_grad():
+        passed = twin.inherit(
+            torch.from_numpy(features).float() / unit, torch.from_numpy(node), torch.from_numpy(octant)
+        )
+        told = torch.from_numpy(given.astype(np.float32)).expand(len(node), -1)
+        logits = twin(LevelInput(torch.from_numpy(MAPS[1]), told, passed), torch.float32)
+    inherited = own.inherit(features.astype(np.uint8), node, octant)
+    np.testing.assert_array_equal((passed * 2**stream.STREAM_BITS).numpy(), inherited)
+    np.testing.assert_array_equal((logits * 128).numpy(), own.predict(MAPS[1], given, inherited))
 
 
 def test_masked_ranks_do_not_count() -> None:

@@ -16,11 +16,12 @@ from pccodec.cli.train import train_command
 from pccodec.errors import InputError
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
+from pccodec.training import nodes
 from pccodec.training.batches import make_batch, mirrored
 from pccodec.training.block_pool import BlockPool, DeviceBatch
 from pccodec.training.config import TrainConfig
 from pccodec.training.loop import Trainer, of_ranks
-from pccodec.training.objective import LossConfig, State, StateConfig, run_step
+from pccodec.training.objective import LossConfig, State, StateConfig, run_step, selected_children
 from pccodec.training.release import archive, release
 from pccodec.training.shapes import BlockCache, ShapeConfig, mesh_files, split_files
 
@@ -112,6 +113,8 @@ def test_every_state_trains_what_it_uses(cache: BlockCache, finest: int, tmp_pat
     for level in LATENT_LEVELS:
         makes = trainer.model.analysis(level).latent.weight.grad
         assert (makes is not None and bool(makes.abs().sum() > 0)) == (level >= finest)
+    drafts = trainer.model.draft.logits.weight.grad
+    assert (drafts is not None and bool(drafts.abs().sum() > 0)) == (finest > 1)
 
 
 def test_training_resumes_where_it_stopped(cache: BlockCache, tmp_path: Path) -> None:
@@ -169,6 +172,45 @@ def test_ranks_are_trained_without_changing_streams_without_them(cache: BlockCac
     assert outcome(ranks, 3, 1) != outcome(first, 3, 1)
 
 
+def test_the_draft_network_is_trained_alone(cache: BlockCache, tmp_path: Path) -> None:
+    config = TrainConfig(TINY, batch_blocks=1, minutes=1e9, warmup_steps=1)
+    first = Trainer(config, cache, cache, tmp_path / "first")
+    first.save()
+    given = torch.load(tmp_path / "first" / "checkpoint.pt", weights_only=True)
+    for name in [name for name in given["average"] if name.startswith("draft.")]:
+        del given["average"][name]
+    torch.save(given, tmp_path / "without.pt")
+    drafts = Trainer(replace(config, only_draft=True, float_steps=2), cache, cache, tmp_path / "drafts")
+    drafts.start_from(tmp_path / "without.pt")
+    before = {name: value.clone() for name, value in drafts.model.state_dict().items()}
+    assert torch.equal(before["draft.hidden.weight"], before["syntheses.1.hidden.weight"])
+    assert torch.equal(before["draft.descend.3.weight"], before["syntheses.2.descend.3.weight"])
+    for step in range(4):
+        drafts.step(np.random.default_rng(step))
+    moved = {
+        name for name, value in drafts.model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert {name.split(".")[0] for name in moved} == {"draft"}
+    drafts.save()
+    file = tmp_path / "drafted.safetensors"
+    other = {name: value for name, value in first.model.tensors().items() if ".draft." not in name}
+    release(tmp_path / "drafts" / "checkpoint.pt", other, [], file)
+    _, written = store.read_tensors(file)
+    assert all((written[name] == value).all() for name, value in other.items())
+    assert {name.split(".")[1] for name in written.keys() - other.keys()} == {"draft"}
+
+
+def test_octants_that_are_known_are_kept(cache: BlockCache) -> None:
+    batch = _batch(cache)
+    true = batch.tree.occupancy[1]
+    logits = torch.randn(len(true), 8, generator=torch.Generator().manual_seed(0))
+    block = batch.block_of(batch.tree.codes[2], 2)
+    for octants in (0, 3, 7):
+        found = selected_children(logits, true, octants, block, batch, 1)
+        wrong = nodes.unpack(found ^ true)[:, :octants]
+        assert wrong.float().mean() < 0.05 if octants else (found != true).any()
+
+
 def test_weights_of_another_run_are_taken_as_far_as_they_fit(cache: BlockCache, tmp_path: Path) -> None:
     config = TrainConfig(TINY, batch_blocks=1)
     Trainer(config, cache, cache, tmp_path / "first").save()
@@ -198,7 +240,7 @@ def test_loss_falls_and_the_release_encodes(
         return float(outcome.loss)
 
     before = loss()
-    for step in range(25):
+    for step in range(50):
         trainer.step(np.random.default_rng(step))
     assert loss() < 0.9 * before
     assert {row["finest"] for row in trainer.validate(1)["validation"]} == set(LATENT_LEVELS)

@@ -24,7 +24,7 @@ CALIBRATION_BLOCKS = 160
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("out/blocks"), show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the run's newest checkpoint.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint whose weights to begin with.")
-@click.option("--geometry", default=None, metavar="MODEL", help="Model whose geometry network is kept.")
+@click.option("--geometry", default=None, metavar="MODEL", help="Model whose other networks are kept.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Model file: NAME.safetensors.")
 def train_command(
     data: Path,
@@ -39,8 +39,9 @@ def train_command(
     """Train the autoencoder on meshes and write a model file.
 
     Blocks of voxels are drawn from the meshes once and kept in the cache. The run's folder takes the
-    checkpoint and a log of one JSON row every 50 steps. The network of the geometry layers comes from
-    an existing model; python -m pccodec.training.geometry trains a new one.
+    checkpoint and a log of one JSON row every 50 steps. What is not trained comes from an existing
+    model: the network of the geometry layers (python -m pccodec.training.geometry trains a new one), and
+    with "only_draft" all but the network for predicted nodes.
     """
     if find_spec("torch") is None:
         raise DependencyError("training needs the package torch: pip install 'pccodec[train]'")

@@ -59,18 +59,17 @@ def expected_after(decoder: LevelDecoder) -> np.ndarray:
 
 def _completed(order: np.ndarray, state: LevelState, filled: np.ndarray, octants: int) -> np.ndarray:
     """Logits of the passes behind the first octants, whose bits ``filled`` holds; it is changed."""
+    state.unite_groups()
     out = np.zeros((PASSES, len(order)), dtype=np.int32)
     found = np.empty(len(order), dtype=np.int16)
     for octant in range(octants, PASSES):
-        for group in state.groups:
-            for nodes, logits in state.logits():
-                found[nodes] = logits
-            score = found[group]
-            if octant == _LAST:
-                score[filled[group] == 0] = _CERTAIN
-            bits = _most_likely(score)
-            filled[group] |= bits << np.uint8(octant)
-            state.observe(bits)
+        for nodes, logits in state.logits():
+            found[nodes] = logits
+        if octant == _LAST:
+            found[filled == 0] = _CERTAIN
+        bits = _most_likely(found)
+        filled |= bits << np.uint8(octant)
+        state.observe(bits)
         out[octant, order] = found
     return np.ascontiguousarray(out.T)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
-from pccodec.model.synthesis import STREAM_BITS
+from pccodec.model.stream import STREAM_BITS
 from pccodec.sparse.integer import node_blocks, require, with_absent
 from pccodec.sparse.neighbors import KERNEL
 from pccodec.voxels import octree

@@ -200,10 +200,10 @@ class LevelState:
     """What the network knows of one level, pass by pass and group by group.
 
     In each of the eight passes, call :meth:`logits` and then :meth:`observe`
-    for the first group, and again for the second.
+    for each group in turn.
 
     Attributes:
-        groups: the nodes of both groups.
+        groups: the nodes of each group: two, until :meth:`unite_groups` makes one of them.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class LevelState:
         self._neighbors = neighbors
         self._pass, self._group = 0, 0
         count = len(neighbors)
-        self.groups = (slice(0, first), slice(first, count))
+        self.groups: tuple[slice, ...] = (slice(0, first), slice(first, count))
         self._bits = np.zeros(count + 1, dtype=np.uint8)
         self._message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
         self._own = np.empty((count, network.mixed[0].weights[0].shape[1]), dtype=np.float32)
@@ -251,6 +251,13 @@ class LevelState:
         # What the nodes add to the logits themselves is not read again before it is renewed.
         other._message = self._message.copy()
         return other
+
+    def unite_groups(self) -> None:
+        """From this pass on, take all nodes as the first group, where bits are guessed and not known.
+
+        The second group would only hear guesses of the first, and passes would take longer.
+        """
+        self.groups = (slice(0, len(self._neighbors)),)
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Nodes and their logits, integers in float64 (b,), of the current group, block by block."""
@@ -293,8 +300,8 @@ class LevelState:
     def observe(self, bits: np.ndarray) -> None:
         """Take in the bits, uint8, of the current group and octant, and go on to what comes next."""
         self._bits[self.groups[self._group]] = bits
-        if self._group == 0:
-            self._group = 1
+        self._group += 1
+        if self._group < len(self.groups):
             return
         self._pass, self._group = self._pass + 1, 0
         if self._pass < PASSES:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS
+from pccodec.model.draft import DRAFT_LEVEL
 from pccodec.model.occupancy import LOGIT_UNIT
 from pccodec.model.probability import probability
 from pccodec.model.synthesis import SynthesisNetwork, conditions
@@ -100,6 +101,10 @@ class Known:
     def start(self) -> int:
         """Where synthesis starts: level 3, or the coarsest level of a cloud that is no deeper."""
         return min(LATENT_LEVELS[0], max(self.codes))
+
+    def is_exact(self, level: int) -> bool:
+        """Whether the nodes of a level that synthesis passes are the true ones."""
+        return level > self.finest or (level == self.finest and self.exact)
 
     def latent(self, level: int) -> Latent:
         """Ranks of a known level."""
@@ -258,8 +263,12 @@ class Upsampler:
             codes = octree.expand(codes, occupancy)
             if level == target + 1:
                 return codes
-            inherited = self._synthesis.level(level).inherit(features, *octree.children(occupancy))
-            neighbors = child_map(neighbors, occupancy)
+            children, neighbors = octree.children(occupancy), child_map(neighbors, occupancy)
+            if level - 1 == DRAFT_LEVEL and not known.is_exact(DRAFT_LEVEL):
+                draft, told = self._synthesis.draft, conditions(known.counts, DRAFT_LEVEL, exact=False)
+                logits = draft.predict(neighbors, told, draft.inherit(features, *children))
+                return octree.expand(codes, self._predicted(known, DRAFT_LEVEL, logits))
+            inherited = self._synthesis.level(level).inherit(features, *children)
             level -= 1
 
     def _found(
@@ -268,7 +277,7 @@ class Upsampler:
         """Logits and features of a level."""
         network, kept = self._synthesis.level(level), self._kept
         arrived = known.latents.get(level) if level >= known.finest else None
-        exact = level > known.finest or (level == known.finest and known.exact)
+        exact = known.is_exact(level)
         if kept and kept.level == level:
             if kept.latent is arrived:
                 return kept.found

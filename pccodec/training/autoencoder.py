@@ -10,10 +10,7 @@ runs in floats in the codec as well.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +20,25 @@ from torch.nn import functional
 from pccodec.masklayer import MaskLayer, prefix_mask
 from pccodec.model.analysis import DESCRIPTOR
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
-from pccodec.model.synthesis import CONDITION_UNIT, CONDITIONS, STREAM_BITS, STREAM_MAX
+from pccodec.model.draft import DRAFT_LEVEL
+from pccodec.model.occupancy import LOGIT_UNIT
+from pccodec.model.stream import CONDITION_UNIT, CONDITIONS
 from pccodec.sparse.conv import SparseConv
-from pccodec.sparse.integer import ACTIVATION_MAX, ACTIVATION_UNIT
+from pccodec.sparse.integer import ACTIVATION_UNIT
 from pccodec.sparse.neighbors import KERNEL
-from pccodec.training.quantization import QuantConv, QuantLinear, export, rounds
-
-_STREAM_UNIT = float(1 << STREAM_BITS)
+from pccodec.training.draft_twin import DraftTwin
+from pccodec.training.quantization import QuantLinear
+from pccodec.training.stream_twin import (
+    Activation,
+    LevelInput,
+    ResidualTwin,
+    enter,
+    export_layers,
+    inherit,
+    into,
+    to_logits,
+    to_stream,
+)
 
 
 class Linear(nn.Linear):
@@ -79,122 +87,6 @@ class LevelAnalysis(nn.Module):
         return self.latent(torch.relu(features)).float()
 
 
-class _Steps(torch.autograd.Function):
-    """Rounds to multiples of 1/unit between two bounds, straight through inside them."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, unit: float, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.bounds = low, high
-        return x.clamp(low, high).mul_(unit).add_(0.5).floor_().mul_(1.0 / unit)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (x,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], x, *ctx.bounds), None, None, None
-
-
-def _to_stream(x: Tensor) -> Tensor:
-    if not rounds():
-        return x.float()
-    bound = STREAM_MAX / _STREAM_UNIT
-    out: Tensor = _Steps.apply(x.float(), _STREAM_UNIT, -bound, bound)
-    return out
-
-
-class Activation(nn.Module):
-    """ReLU in steps of ``2**-bits``, at most ACTIVATION_MAX of them.
-
-    The step is not learned but set to the finest that holds what passes (:meth:`fit`).
-    """
-
-    bits: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("bits", torch.tensor(ACTIVATION_UNIT.bit_length() - 1, dtype=torch.int8))
-        self.watching = False
-        self.largest = 0.0
-        self.read_unit()
-
-    def read_unit(self) -> None:
-        """Set ``unit``, the steps in 1.0, by ``bits``: asking a device in every forward pass is slow."""
-        self.unit = 2.0 ** int(self.bits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape and dtype in and out."""
-        if self.watching:
-            self.largest = max(self.largest, float(x.detach().max()))
-        if self.watching or not rounds():
-            return torch.relu(x)
-        out: Tensor = _Steps.apply(x, self.unit, 0.0, ACTIVATION_MAX / self.unit)
-        return out
-
-    def fit(self) -> None:
-        """Take the finest step with which the largest input seen while ``watching`` still fits."""
-        if not self.watching or not self.largest:
-            return
-        bits = math.floor(math.log2(ACTIVATION_MAX / max(self.largest, 1e-3)))
-        self.bits.fill_(max(0, min(STREAM_BITS - 1, bits)))
-        self.read_unit()
-        self.watching, self.largest = False, 0.0
-
-
-def _into(layer: QuantLinear | QuantConv, unit_in: float, unit_out: float) -> QuantLinear | QuantConv:
-    """The layer with the units of its input and output told: steps in 1.0."""
-    layer.gain, layer.bias_gain = unit_out / unit_in, unit_out
-    return layer
-
-
-class ResidualTwin(nn.Module):
-    """Twin of the integer residual: stream fp32 (n, C) in and out."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.enter, self.inner = Activation(), Activation()
-        self.first = QuantConv(channels, channels)
-        self.second = QuantConv(channels, channels)
-        nn.init.zeros_(self.second.weight)
-
-    def set_units(self) -> None:
-        """Tell the convolutions the steps of the activations."""
-        _into(self.first, self.enter.unit, self.inner.unit)
-        _into(self.second, self.inner.unit, ACTIVATION_UNIT)
-
-    def forward(self, stream: Tensor, neighbors: Tensor, dtype: torch.dtype) -> Tensor:
-        """Convolutions in ``dtype`` over a map int32 (n, 27)."""
-        inner = self.inner(self.first(self.enter(stream).to(dtype), neighbors))
-        return _to_stream(stream + _to_stream(self.second(inner, neighbors)))
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """The integer residual's tensors."""
-        layers = {"first": self.first, "second": self.second}
-        return {"enter.bits": self.enter.bits.cpu().numpy(), **_export(layers)}
-
-
-def _export(layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {}
-    for name, layer in layers.items():
-        integers = export(cast(QuantLinear | QuantConv, layer))
-        out |= {f"{name}.{key}": value for key, value in integers.items()}
-    return out
-
-
-@dataclass
-class LevelInput:
-    """What a level network is given: n nodes.
-
-    Attributes:
-        neighbors: int32 (n, 27), the neighbour map.
-        conditions: (n, CONDITIONS), integers in CONDITION_UNIT.
-        inherited: stream (n, C) from the parents, or None at the first level.
-    """
-
-    neighbors: Tensor
-    conditions: Tensor
-    inherited: Tensor | None
-
-
 class LevelSynthesis(nn.Module):
     """Twin of the network of one level.
 
@@ -235,23 +127,19 @@ class LevelSynthesis(nn.Module):
         """Tell all layers the steps of their inputs and outputs."""
         for residual in self._residuals().values():
             residual.set_units()
-        _into(self.occupancy, 1.0, ACTIVATION_UNIT)
-        _into(self.conditions, CONDITION_UNIT, ACTIVATION_UNIT)
-        _into(self.latent, 1.0, ACTIVATION_UNIT)
-        _into(self.sent, 1.0, ACTIVATION_UNIT)
-        _into(self.hidden, self.leave.unit, self.wide.unit)
-        _into(self.logits, self.wide.unit, LOGIT_UNIT)
+        into(self.occupancy, 1.0, ACTIVATION_UNIT)
+        into(self.conditions, CONDITION_UNIT, ACTIVATION_UNIT)
+        into(self.latent, 1.0, ACTIVATION_UNIT)
+        into(self.sent, 1.0, ACTIVATION_UNIT)
+        into(self.hidden, self.leave.unit, self.wide.unit)
+        into(self.logits, self.wide.unit, LOGIT_UNIT)
         for layer in self.descend:
             assert isinstance(layer, QuantLinear)
-            _into(layer, self.leave.unit, ACTIVATION_UNIT)
+            into(layer, self.leave.unit, ACTIVATION_UNIT)
 
     def embed(self, level: LevelInput, dtype: torch.dtype) -> Tensor:
         """Context stream, fp32 (n, C): all that is known about the nodes before the latent."""
-        present = (level.neighbors < len(level.neighbors)).to(dtype)
-        told = (level.conditions / CONDITION_UNIT).to(dtype)
-        stream = _to_stream(self.occupancy(present) + self.conditions(told))
-        if level.inherited is not None:
-            stream = _to_stream(stream + level.inherited)
+        stream = enter(self.occupancy, self.conditions, level, dtype)
         out: Tensor = self.context(stream, level.neighbors, dtype)
         return out
 
@@ -274,18 +162,15 @@ class LevelSynthesis(nn.Module):
             y_hat = context.new_zeros(len(context), self.mask.features)
         sent = prefix_mask(self.mask.features, active, context.device).expand(len(context), -1)
         latent = self.latent(self.mask(y_hat, active).to(dtype)) + self.sent(sent.to(dtype))
-        stream = _to_stream(context + _to_stream(latent))
+        stream = to_stream(context + to_stream(latent))
         for block in self.mix:
             stream = block(stream, neighbors, dtype)
         features = self.leave(stream).to(dtype)
-        logits = self.logits(self.wide(self.hidden(features)))
-        bound = LOGIT_MAX / LOGIT_UNIT
-        return _Steps.apply(logits.float(), float(LOGIT_UNIT), -bound, bound), features
+        return to_logits(self.logits(self.wide(self.hidden(features)))), features
 
     def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
         """Stream (k, C') that children inherit, given their parents' index and octant, int64 (k,)."""
-        every = torch.stack([descend(features) for descend in self.descend], dim=1).flatten(0, 1)
-        return _to_stream(every.index_select(0, node * 8 + octant))
+        return inherit(self.descend, features, node, octant)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The integer network's tensors."""
@@ -298,7 +183,7 @@ class LevelSynthesis(nn.Module):
             "logits": self.logits,
             **{f"descend.{o}": layer for o, layer in enumerate(self.descend)},
         }
-        out = {"leave.bits": self.leave.bits.cpu().numpy(), **_export(layers)}
+        out = {"leave.bits": self.leave.bits.cpu().numpy(), **export_layers(layers)}
         for name, residual in self._residuals().items():
             out |= {f"{name}.{key}": value for key, value in residual.tensors().items()}
         return out
@@ -327,6 +212,8 @@ class Autoencoder(nn.Module):
                 config.blocks[level],
                 (prefixes or {}).get(level),
             )
+        self.draft = DraftTwin(config)
+        self._set_units()
 
     def analysis(self, level: int) -> LevelAnalysis:
         """The analysis transform of level 3, 2 or 1."""
@@ -346,13 +233,22 @@ class Autoencoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Activation):
                 module.read_unit()
-        for level in LATENT_LEVELS:
-            self.synthesis(level).set_units()
+        self._set_units()
         return result
 
-    def watch(self) -> None:
-        """From now to :meth:`fit`, pass activations unrounded and remember the largest."""
-        for module in self.modules():
+    def _set_units(self) -> None:
+        """Tell all layers the steps of their inputs and outputs."""
+        for level in LATENT_LEVELS:
+            self.synthesis(level).set_units()
+        self.draft.set_units(self.synthesis(DRAFT_LEVEL + 1).leave.unit)
+
+    def watch(self, draft_only: bool = False) -> None:
+        """From now to :meth:`fit`, pass activations unrounded and remember the largest.
+
+        Args:
+            draft_only: only those of the network for predicted nodes.
+        """
+        for module in (self.draft if draft_only else self).modules():
             if isinstance(module, Activation):
                 module.watching = True
 
@@ -361,8 +257,7 @@ class Autoencoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Activation):
                 module.fit()
-        for level in LATENT_LEVELS:
-            self.synthesis(level).set_units()
+        self._set_units()
 
     @torch.no_grad()
     def tensors(self) -> dict[str, np.ndarray]:
@@ -373,4 +268,5 @@ class Autoencoder(nn.Module):
                 out[f"analysis.{level}.{name}"] = value.to(torch.float16).cpu().numpy()
             for name, integers in self.synthesis(level).tensors().items():
                 out[f"synthesis.{level}.{name}"] = integers
-        return out
+        drafts = {f"synthesis.draft.{name}": integers for name, integers in self.draft.tensors().items()}
+        return out | drafts

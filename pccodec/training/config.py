@@ -31,6 +31,7 @@ class TrainConfig:
         rate_scale: factor on all rate weights (:class:`pccodec.training.objective.LossConfig`).
         only_ranks: train only what streams without ranks never use: the analysis transforms and the
             weights that read the ranks. Each step then has ranks.
+        only_draft: train only the network for predicted nodes of level 1.
         masked_optimizer, rescale: MaskLayer's masked optimizer and gradient rescaling. Neither
             helped in the studies (docs/masklayer.md), so that new runs do without; models up
             to dense3 were trained with both.
@@ -54,6 +55,7 @@ class TrainConfig:
     rate_start: float = 0.05
     rate_scale: float = 1.0
     only_ranks: bool = False
+    only_draft: bool = False
     masked_optimizer: bool = False
     rescale: bool = False
     ema: float = 0.998

@@ -25,8 +25,10 @@ from pccodec.evaluation.summary import clouds_parser, summarize
 from pccodec.model import store
 from pccodec.model.config import ModelConfig
 from pccodec.model.occupancy import LOGIT_UNIT
-from pccodec.training.autoencoder import Autoencoder, LevelInput, LevelSynthesis
+from pccodec.training.autoencoder import Autoencoder, LevelSynthesis
+from pccodec.training.draft_twin import DraftTwin
 from pccodec.training.quantization import in_floats
+from pccodec.training.stream_twin import LevelInput
 
 
 class FloatLevel:
@@ -58,6 +60,25 @@ class FloatLevel:
             return self._twin.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
 
 
+class FloatDraft:
+    """The draft network in floats behind the face of :class:`pccodec.model.draft.DraftNetwork`."""
+
+    def __init__(self, twin: DraftTwin) -> None:
+        self._twin = twin
+
+    def inherit(self, features: Tensor, node: np.ndarray, octant: np.ndarray) -> Tensor:
+        """Stream (n, C) of the nodes."""
+        with torch.no_grad(), in_floats():
+            return self._twin.inherit(features, torch.from_numpy(node), torch.from_numpy(octant))
+
+    def predict(self, neighbors: np.ndarray, given: np.ndarray, inherited: Tensor) -> np.ndarray:
+        """Logits (n, 8) in 1/LOGIT_UNIT nat."""
+        told = torch.from_numpy(given.astype(np.float32)).expand(len(neighbors), -1)
+        with torch.no_grad(), in_floats():
+            logits = self._twin(LevelInput(torch.from_numpy(neighbors), told, inherited), torch.float32)
+        return np.rint(logits.numpy() * LOGIT_UNIT).astype(np.int32)
+
+
 class FloatSynthesis:
     """The float networks of all levels behind the face of the integer ones."""
 
@@ -66,6 +87,7 @@ class FloatSynthesis:
         self._model = Autoencoder(ModelConfig.from_json(state["config"]["model"]))
         self._model.load_state_dict({name: value.float() for name, value in state["average"].items()})
         self._model.eval()
+        self.draft = FloatDraft(self._model.draft)
 
     def level(self, level: int) -> FloatLevel:
         """The network of level 3, 2 or 1."""

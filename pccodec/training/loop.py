@@ -49,9 +49,25 @@ def rank_parameters(
     ]
 
 
+DRAFT_STATES = StateConfig({5: 0.02, 4: 0.06, 3: 0.34, 2: 0.58}, none=0.9, full=0.1, begun=0.5)
+"""States whose nodes of level 1 are predicted."""
+
+
 def of_ranks(parameter: str) -> bool:
     """Whether a parameter of the autoencoder, by its name, is without effect in streams without ranks."""
     return parameter.startswith("analyses.") or parameter.endswith((".latent.weight", ".sent.weight"))
+
+
+def _states(config: TrainConfig) -> StateConfig:
+    if config.only_draft:
+        return DRAFT_STATES
+    return StateConfig(none=0.0) if config.only_ranks else StateConfig()
+
+
+def _model_of_draft(parameter: str) -> str:
+    """What a parameter of the draft network may begin as, by its name."""
+    network = 2 if parameter.startswith("draft.descend.") else 1
+    return parameter.replace("draft.", f"syntheses.{network}.", 1)
 
 
 class Trainer:
@@ -78,15 +94,17 @@ class Trainer:
         self.device = torch.device(config.device)
         self.pool = BlockPool(cache, self.device)
         self.geometry = geometry
-        self.states = StateConfig(none=0.0) if config.only_ranks else StateConfig()
+        self.states = _states(config)
         self.loss = LossConfig()
         self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks)).to(self.device)
         for level in LATENT_LEVELS:
             mask = self.model.synthesis(level).mask
             mask.rescale = config.rescale
-        if config.only_ranks:
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(of_ranks(name))
+        for name, parameter in self.model.named_parameters():
+            of_draft = name.startswith("draft.")
+            parameter.requires_grad_(
+                of_ranks(name) if config.only_ranks else of_draft or not config.only_draft
+            )
         self.rate = LatentRate(config.model).to(self.device)
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.parameters = [*learned, *self.rate.parameters()]
@@ -142,13 +160,15 @@ class Trainer:
         """Take the averaged weights of another run, as far as they fit, and begin a schedule of its own.
 
         Of more latent ranks the first ones are taken; residual blocks that are new begin as the identity.
+        A draft network that is new begins with what the network of level 1 inherits, sees and predicts.
         """
         state: dict[str, Any] = torch.load(file, weights_only=True, map_location=self.device)
         for module, given in ((self.model, state["average"]), (self.rate, state["rate"])):
             own = module.state_dict()
             for name, value in own.items():
-                if name in given:
-                    part = given[name][tuple(slice(size) for size in value.shape)]
+                name_given = name if name in given else _model_of_draft(name)
+                if name_given in given:
+                    part = given[name_given][tuple(slice(size) for size in value.shape)]
                     own[name] = part.to(value.dtype) if part.shape == value.shape else value
             module.load_state_dict(own)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -169,7 +189,7 @@ class Trainer:
         begin = time.perf_counter()
         config = self.config
         if self.steps < config.float_steps:
-            self.model.watch()
+            self.model.watch(config.only_draft)
         elif self.steps == config.float_steps:
             self.model.fit()
         batch = self.pool.draw(config.batch_blocks, config.batch_voxels, rng)

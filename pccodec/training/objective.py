@@ -22,21 +22,27 @@ from torch.nn import functional
 from pccodec.entropy.geometry import LevelContext
 from pccodec.entropy.prediction import predict_level
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
-from pccodec.model.occupancy import LOGIT_UNIT, OccupancyNetwork
+from pccodec.model.draft import DRAFT_LEVEL
+from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, PASSES, OccupancyNetwork
 from pccodec.model.upsampling import SPARE, nodes_to_keep
 from pccodec.sparse.neighbors import child_map
 from pccodec.training import nodes
-from pccodec.training.autoencoder import Autoencoder, LevelInput
+from pccodec.training.autoencoder import Autoencoder
 from pccodec.training.block_pool import DeviceBatch
+from pccodec.training.stream_twin import LevelInput
 from pccodec.voxels import octree
 
 
 @dataclass(frozen=True)
 class State:
-    """Truncation state: exact down to level ``finest``, ``active[l]`` ranks at levels 3, 2 and 1."""
+    """Truncation state: exact down to level ``finest``, ``active[l]`` ranks at levels 3, 2 and 1.
+
+    Of the next level the first ``octants`` child bits of each node are known.
+    """
 
     finest: int
     active: dict[int, int]
+    octants: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class StateConfig:
         full: with finer levels exact, the share of steps in which a coarser
             level has all its ranks; it has none in the others, since an encoder
             may leave ranks out.
+        begun: share of the steps in which some octants of the next layer are known.
 
     Finest levels above 3 are those of a stream that is cut in its base layer; the
     geometry network then predicts ``X_3``.
@@ -58,6 +65,7 @@ class StateConfig:
     finest: dict[int, float] = field(default_factory=lambda: {5: 0.02, 4: 0.06, 3: 0.52, 2: 0.24, 1: 0.16})
     none: float = 0.5
     full: float = 0.35
+    begun: float = 0.3
 
     def draw(self, ranks: Mapping[int, int], rng: np.random.Generator) -> State:
         """A state; every number of ranks 1…K at its finest level is equally likely."""
@@ -72,14 +80,15 @@ class StateConfig:
                 active[level] = int(rng.integers(1, ranks[level] + 1)) if some else 0
             else:
                 active[level] = ranks[level] if rng.random() < self.full else 0
-        return State(finest, active)
+        begun = rng.random() < self.begun
+        return State(finest, active, int(rng.integers(1, PASSES)) if begun else 0)
 
     def prefixes(self, ranks: Mapping[int, int]) -> dict[int, list[float]]:
         """Distribution (K+1,) of the active ranks of each latent level under :meth:`draw`."""
         out = {}
         for level in LATENT_LEVELS:
             k = ranks[level]
-            at = self.finest[level]
+            at = self.finest.get(level, 0.0)
             finer = sum(p for finest, p in self.finest.items() if finest < level)
             coarser = sum(p for finest, p in self.finest.items() if finest > level)
             row = [0.0] + [at * (1 - self.none) / k] * k
@@ -207,39 +216,61 @@ def run_step(
     child_bits: dict[int, Tensor] = {}
     rank_bits: dict[int, Tensor] = {}
     while True:
-        network = model.synthesis(level)
         block = batch.block_of(codes, level)
-        known = batch.conditions(level, level >= state.finest)[block]
-        context = network.embed(LevelInput(neighbors, known, inherited), dtype)
-        y_hat = None
-        active = state.active.get(level, 0)
-        if active:
-            shape = nodes.descriptor(tree, level).to(dtype)
-            y = model.analysis(level)(shape, context.detach().to(dtype), neighbors)
-            y_hat = quantize(y, noisy)
-            bits = rate(y_hat, level)[:, :active]
-            loss = loss + rate_factor * loss_config.rate[level] * bits.sum()
-            rank_bits[level] = bits.detach().mean(0)
-        logits, features = network(context, neighbors, y_hat, active, dtype)
-
+        exact = level >= state.finest
+        given = LevelInput(neighbors, batch.conditions(level, exact)[block], inherited)
         true = nodes.true_children(tree, level, codes)
+        if level == DRAFT_LEVEL and not exact:
+            logits = model.draft(given, dtype)
+        else:
+            network = model.synthesis(level)
+            context = network.embed(given, dtype)
+            y_hat = None
+            active = state.active.get(level, 0)
+            if active:
+                shape = nodes.descriptor(tree, level).to(dtype)
+                y = model.analysis(level)(shape, context.detach().to(dtype), neighbors)
+                y_hat = quantize(y, noisy)
+                bits = rate(y_hat, level)[:, :active]
+                loss = loss + rate_factor * loss_config.rate[level] * bits.sum()
+                rank_bits[level] = bits.detach().mean(0)
+            logits, features = network(context, neighbors, y_hat, active, dtype)
         bce = functional.binary_cross_entropy_with_logits(logits, nodes.unpack(true).float(), reduction="sum")
         child_bits[level] = bce.detach() / (math.log(2.0) * len(tree.codes[level]))
         loss = loss + bce * (loss_config.distortion[level] / math.log(2.0))
         if level == 1:
             break
-
-        occupancy = true if level - 1 >= state.finest else _selected(logits.detach(), block, batch, level - 1)
-        inherited = network.inherit(features, *nodes.children(occupancy))
+        level -= 1
+        exact = level >= state.finest
+        if exact:
+            occupancy = true
+        else:
+            octants = state.octants if level == state.finest - 1 else 0
+            occupancy = selected_children(logits.detach(), true, octants, block, batch, level)
+        descent = model.draft if level == DRAFT_LEVEL and not exact else network
+        inherited = descent.inherit(features, *nodes.children(occupancy))
         neighbors = nodes.child_map(neighbors, occupancy)
         codes = nodes.expand(codes, occupancy)
-        level -= 1
     return Outcome(loss / batch.points, child_bits, rank_bits)
 
 
-def _selected(logits: Tensor, block: Tensor, batch: DeviceBatch, level: int) -> Tensor:
-    """Children at a level, uint8 (n,), that the decoder would reconstruct in each block."""
+def selected_children(
+    logits: Tensor, true: Tensor, octants: int, block: Tensor, batch: DeviceBatch, level: int
+) -> Tensor:
+    """Children at a level, uint8 (n,), that the decoder would reconstruct in each block.
+
+    Args:
+        logits: fp32 (n, 8).
+        true: uint8 (n,), the child bits.
+        octants: how many of them are known.
+        block: int64 (n,), the nodes' blocks.
+        batch: the blocks.
+        level: of the children.
+    """
     counts = batch.counts[:, level]
-    kept = [nodes_to_keep(int(count), SPARE if level else 0) for count in counts]
+    unknown = 256 - 32 * octants
+    kept = [nodes_to_keep(int(count), SPARE if level else 0, unknown) for count in counts]
     steps = torch.round(logits * LOGIT_UNIT).int()
+    told = nodes.unpack(true)[:, :octants]
+    steps[:, :octants] = torch.where(told, LOGIT_MAX, -LOGIT_MAX).int()
     return nodes.select_children(steps, block, torch.tensor(kept, device=batch.device))

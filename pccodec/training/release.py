@@ -13,6 +13,7 @@ from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS, LIMIT, ModelConfig
 from pccodec.model.latents import latent_ranks
 from pccodec.model.store import Model
+from pccodec.model.stream import TENSOR_PREFIX
 from pccodec.training.autoencoder import Autoencoder
 from pccodec.training.batches import make_batch
 
@@ -53,7 +54,7 @@ def count_rank_tables(model: Model, blocks: Iterable[np.ndarray]) -> dict[str, n
 
 def release(
     checkpoint: Path,
-    geometry: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
     blocks: Iterable[np.ndarray],
     file: Path,
 ) -> bytes:
@@ -61,7 +62,8 @@ def release(
 
     Args:
         checkpoint: ``checkpoint.pt`` of a run.
-        geometry: tensors of the geometry network, ``geometry.*``.
+        given: tensors of an existing model. Its geometry network is taken over; where the draft network
+            alone was trained, so is all but that.
         blocks: training blocks on which the rank tables are counted.
         file: ``NAME.safetensors`` to write.
     """
@@ -69,9 +71,11 @@ def release(
     config = ModelConfig.from_json(state["config"]["model"])
     averaged = Autoencoder(config)
     averaged.load_state_dict(state["average"])
-    tensors = averaged.tensors() | {
-        name: value for name, value in geometry.items() if name.startswith("geometry.")
-    }
+    trained = averaged.tensors()
+    if state["config"]["only_draft"]:
+        drafts = {name: value for name, value in trained.items() if name.startswith(f"{TENSOR_PREFIX}draft.")}
+        return store.save(file, config, {**given, **drafts})
+    tensors = trained | {name: value for name, value in given.items() if name.startswith("geometry.")}
     model = Model(file.stem, b"", config, tensors)
     return store.save(file, config, {**tensors, **count_rank_tables(model, blocks)})
 

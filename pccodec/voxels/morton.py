@@ -29,12 +29,22 @@ def _spread(axis: np.ndarray) -> np.ndarray:
     return bits
 
 
-def _compact(bits: np.ndarray) -> np.ndarray:
-    bits = bits & np.uint64(0x1249249249249249)
-    masks = [mask for _, mask in _SPREAD[-2::-1]] + [0x1FFFFF]
-    for shift, mask in zip((2, 4, 8, 16, 32), masks, strict=True):
-        bits = (bits | (bits >> np.uint64(shift))) & np.uint64(mask)
-    return bits
+_DIGIT = 15
+"""Bits of a code that are looked up at a time: 5 an axis."""
+_DIGIT_MASK = np.uint64((1 << _DIGIT) - 1)
+_AXIS_MASK = np.uint64((1 << MAX_BITS) - 1)
+
+
+def _coordinates_of_digits() -> np.ndarray:
+    """The coordinates of each digit in one word, uint64 (2**_DIGIT,): x above y above z."""
+    axis = _spread(np.arange(1 << _DIGIT // 3))
+    x, y, z = (axis << np.uint64(2)), (axis << np.uint64(1)), axis
+    codes = (x[:, None, None] | y[:, None] | z).ravel()
+    out = np.empty(len(codes), dtype=np.uint64)
+    grid = np.arange(len(axis), dtype=np.uint64)
+    words = grid[:, None, None] << np.uint64(2 * MAX_BITS) | grid[:, None] << np.uint64(MAX_BITS) | grid
+    out[codes] = words.ravel()
+    return out
 
 
 def encode(coords: np.ndarray) -> np.ndarray:
@@ -46,7 +56,18 @@ def encode(coords: np.ndarray) -> np.ndarray:
     )
 
 
+_COORDINATES = _coordinates_of_digits()
+
+
 def decode(codes: np.ndarray) -> np.ndarray:
     """Coordinates, int32 (n, 3), of Morton codes (n,)."""
     codes = codes.astype(np.uint64, copy=False)
-    return np.stack([_compact(codes >> np.uint64(shift)).astype(np.int32) for shift in (2, 1, 0)], axis=1)
+    words = _COORDINATES[codes & _DIGIT_MASK]
+    for digit in range(1, -(-int(codes.max(initial=0)).bit_length() // _DIGIT)):
+        found = _COORDINATES[codes >> np.uint64(_DIGIT * digit) & _DIGIT_MASK]
+        words |= found << np.uint64(_DIGIT // 3 * digit)
+    out = np.empty((len(codes), 3), dtype=np.int32)
+    out[:, 0] = words >> np.uint64(2 * MAX_BITS)
+    out[:, 1] = words >> np.uint64(MAX_BITS) & _AXIS_MASK
+    out[:, 2] = words & _AXIS_MASK
+    return out

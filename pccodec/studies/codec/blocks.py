@@ -19,9 +19,9 @@ from pccodec.entropy.geometry import LevelContext, encode_level
 from pccodec.io.atomic import atomic_write
 from pccodec.model.analysis import descriptor
 from pccodec.model.occupancy import OccupancyNetwork
-from pccodec.training.autoencoder import LevelInput
 from pccodec.training.batches import Batch, make_batch, mirrored
 from pccodec.training.shapes import BlockCache
+from pccodec.training.stream_twin import LevelInput
 from pccodec.voxels.octree import unpack
 
 LEVEL = 3
