@@ -165,12 +165,12 @@ def select_children(logits: np.ndarray, count: int, partial: Partial | None) -> 
     # One row an octant: whole rows are compared and summed at once.
     rows = np.ascontiguousarray(logits.T, dtype=np.int32)
     chance, found = probability(rows), np.zeros(nodes, dtype=np.int64)
-    ordered = rows
+    ordered, absent = rows, None
     if partial is not None:
         known, occupied = octree.unpack_rows(partial.known), octree.unpack_rows(partial.occupancy)
         np.copyto(chance, 0, where=known)
         found = octree.POPCOUNT[partial.occupancy]
-        ordered = np.where(known, np.int32(-_CERTAIN), rows)
+        ordered, absent = np.where(known, np.int32(-_CERTAIN), rows), known & ~occupied
         np.copyto(ordered, _CERTAIN, where=occupied)
     expected = chance.sum(axis=0, dtype=np.int64)
     missing = min(max(count - int(found.sum()), 0), logits.size)
@@ -178,10 +178,13 @@ def select_children(logits: np.ndarray, count: int, partial: Partial | None) -> 
     bonus = np.minimum(found * CHILD + share, 8 * CHILD).astype(np.int32)
     ranks = _ranks(ordered)
     score = rows - CHILD * ranks.astype(np.int32) + bonus
-    np.copyto(score, -_CERTAIN, where=ordered == -_CERTAIN)
-    np.copyto(score, _CERTAIN, where=((ranks == 0) & (ordered > -_CERTAIN)) | (ordered == _CERTAIN))
-    count = min(max(count, int((score == _CERTAIN).sum())), int((score > -_CERTAIN).sum()))
-    return _highest_children(score, count)
+    certain, most = ranks == 0, score.size
+    if absent is not None:
+        certain = (certain & ~absent) | occupied
+        score -= absent * np.int32(_CERTAIN)
+        most -= np.count_nonzero(absent)
+    score += certain * np.int32(_CERTAIN)
+    return _highest_children(score, min(max(count, np.count_nonzero(certain)), most))
 
 
 def _ranks(rows: np.ndarray) -> np.ndarray:

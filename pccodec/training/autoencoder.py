@@ -242,14 +242,14 @@ class Autoencoder(nn.Module):
             self.synthesis(level).set_units()
         self.draft.set_units(self.synthesis(DRAFT_LEVEL + 1).leave.unit)
 
-    def watch(self, draft_only: bool = False) -> None:
+    def watch(self, only: tuple[str, ...] = ()) -> None:
         """From now to :meth:`fit`, pass activations unrounded and remember the largest.
 
         Args:
-            draft_only: only those of the network for predicted nodes.
+            only: beginnings of the names of the activations; none: all.
         """
-        for module in (self.draft if draft_only else self).modules():
-            if isinstance(module, Activation):
+        for name, module in self.named_modules():
+            if isinstance(module, Activation) and name.startswith(only or ""):
                 module.watching = True
 
     def fit(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pccodec.errors import InputError
 from pccodec.model.config import ModelConfig
+from pccodec.training.states import StateConfig
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class TrainConfig:
         rate_scale: factor on all rate weights (:class:`pccodec.training.objective.LossConfig`).
         only_ranks: train only what streams without ranks never use: the analysis transforms and the
             weights that read the ranks. Each step then has ranks.
-        only_draft: train only the network for predicted nodes of level 1.
+        only: beginnings of the names of the parameters to train; none: all.
+        states: probabilities of the truncation states.
         masked_optimizer, rescale: MaskLayer's masked optimizer and gradient rescaling. Neither
             helped in the studies (docs/masklayer.md), so that new runs do without; models up
             to dense3 were trained with both.
@@ -55,7 +57,8 @@ class TrainConfig:
     rate_start: float = 0.05
     rate_scale: float = 1.0
     only_ranks: bool = False
-    only_draft: bool = False
+    only: tuple[str, ...] = ()
+    states: StateConfig = field(default_factory=StateConfig)
     masked_optimizer: bool = False
     rescale: bool = False
     ema: float = 0.998
@@ -76,8 +79,11 @@ class TrainConfig:
             raise InputError(f"unknown training options: {', '.join(sorted(unknown))}")
         if "model" in given:
             given["model"] = ModelConfig.from_json(given["model"])
-        if "rate_ramp" in given:
-            given["rate_ramp"] = tuple(given["rate_ramp"])
+        for name in ("rate_ramp", "only"):
+            if name in given:
+                given[name] = tuple(given[name])
+        if "states" in given:
+            given["states"] = StateConfig.from_json(given["states"])
         return cls(**given)
 
     @classmethod

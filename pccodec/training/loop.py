@@ -7,6 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.training.autoencoder import Autoencoder, LevelAnalysis, LevelSynthesis
 from pccodec.training.block_pool import BlockPool
 from pccodec.training.config import TrainConfig
-from pccodec.training.objective import LatentRate, LossConfig, StateConfig, run_step
+from pccodec.training.objective import LatentRate, LossConfig, run_step
 from pccodec.training.shapes import BlockCache
 from pccodec.training.validation import validation_curve
 
@@ -49,19 +50,9 @@ def rank_parameters(
     ]
 
 
-DRAFT_STATES = StateConfig({5: 0.02, 4: 0.06, 3: 0.34, 2: 0.58}, none=0.9, full=0.1, begun=0.5)
-"""States whose nodes of level 1 are predicted."""
-
-
 def of_ranks(parameter: str) -> bool:
     """Whether a parameter of the autoencoder, by its name, is without effect in streams without ranks."""
     return parameter.startswith("analyses.") or parameter.endswith((".latent.weight", ".sent.weight"))
-
-
-def _states(config: TrainConfig) -> StateConfig:
-    if config.only_draft:
-        return DRAFT_STATES
-    return StateConfig(none=0.0) if config.only_ranks else StateConfig()
 
 
 def _model_of_draft(parameter: str) -> str:
@@ -94,17 +85,15 @@ class Trainer:
         self.device = torch.device(config.device)
         self.pool = BlockPool(cache, self.device)
         self.geometry = geometry
-        self.states = _states(config)
+        self.states = replace(config.states, none=0.0) if config.only_ranks else config.states
         self.loss = LossConfig()
         self.model = Autoencoder(config.model, self.states.prefixes(config.model.ranks)).to(self.device)
         for level in LATENT_LEVELS:
             mask = self.model.synthesis(level).mask
             mask.rescale = config.rescale
         for name, parameter in self.model.named_parameters():
-            of_draft = name.startswith("draft.")
-            parameter.requires_grad_(
-                of_ranks(name) if config.only_ranks else of_draft or not config.only_draft
-            )
+            wanted = of_ranks(name) if config.only_ranks else name.startswith(config.only or "")
+            parameter.requires_grad_(wanted)
         self.rate = LatentRate(config.model).to(self.device)
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.parameters = [*learned, *self.rate.parameters()]
@@ -189,7 +178,7 @@ class Trainer:
         begin = time.perf_counter()
         config = self.config
         if self.steps < config.float_steps:
-            self.model.watch(config.only_draft)
+            self.model.watch(config.only)
         elif self.steps == config.float_steps:
             self.model.fit()
         batch = self.pool.draw(config.batch_blocks, config.batch_voxels, rng)

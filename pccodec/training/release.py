@@ -62,8 +62,8 @@ def release(
 
     Args:
         checkpoint: ``checkpoint.pt`` of a run.
-        given: tensors of an existing model. Its geometry network is taken over; where the draft network
-            alone was trained, so is all but that.
+        given: tensors of an existing model. Its geometry network is taken over; of a run that trained only
+            a part of the autoencoder, all but that part.
         blocks: training blocks on which the rank tables are counted.
         file: ``NAME.safetensors`` to write.
     """
@@ -71,13 +71,19 @@ def release(
     config = ModelConfig.from_json(state["config"]["model"])
     averaged = Autoencoder(config)
     averaged.load_state_dict(state["average"])
-    trained = averaged.tensors()
-    if state["config"]["only_draft"]:
-        drafts = {name: value for name, value in trained.items() if name.startswith(f"{TENSOR_PREFIX}draft.")}
-        return store.save(file, config, {**given, **drafts})
-    tensors = trained | {name: value for name, value in given.items() if name.startswith("geometry.")}
+    only = tuple(map(tensor_prefix, state["config"]["only"]))
+    trained = {name: value for name, value in averaged.tensors().items() if name.startswith(only or "")}
+    kept = ("",) if only else ("geometry.",)
+    tensors = {name: value for name, value in given.items() if name.startswith(kept)} | trained
     model = Model(file.stem, b"", config, tensors)
     return store.save(file, config, {**tensors, **count_rank_tables(model, blocks)})
+
+
+def tensor_prefix(parameter: str) -> str:
+    """How the names of a model file's tensors begin whose parameters' names begin so."""
+    if parameter.startswith("draft."):
+        return f"{TENSOR_PREFIX}{parameter}"
+    return parameter.replace("syntheses.", TENSOR_PREFIX).replace("analyses.", "analysis.")
 
 
 def archive(checkpoint: Path, file: Path) -> None:
