@@ -17,21 +17,21 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "9a16213dd14def56f822639f405db669668e6b52b798e9e22ca8872107b2effa"
+GOLDEN_STREAM = "19e98fd6c3e7b2a3409623bd328f8915107a01fc056d050e321b5f5f1fe03cf1"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
-    39: "31774069a7b6533ae4971d1674e826ebf63310f06907a47e6a62aed25ec40df1",
-    67: "5c21794d641013f1ff0f84458552eabc794c6e8d4bbd58e73aea12723552b954",
-    137: "5036eaa61e5acc92e22aae052c54f80c2ee3c56199cf5f98705425c203c23644",
-    437: "950ba5d7123241ddb831946f8a5eefaccdce3d8e068595e1b2ba8e9107df278c",
-    1237: "34b8b0b29aa2a0c34c04a101f5eb26cb2d4294dbb91dd274819b082f1004f226",
+    39: "8c9503cf0087b7abc2e306e086c2d1c354c03a51b17cbeeaa658d7e9ff5b331b",
+    67: "55ba5078ce395296c7b0b5769176cfac0e47f49dbf660134513bbb5700659d14",
+    137: "e63b3bc1374d5875556ff663334c72a832c33addabf430f1bd5f97ab63bf3eca",
+    437: "505a17511bf3e7dac6850304b74a4658bc73001ec5bfb9b1a4d62e5756886349",
+    1237: "59ec45a87ffcb2c8222ad9362ffed4986a4c37a26922fd4d71e11f0d4e0a2664",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 GOLDEN_SPARSE_CUTS = {
-    48: "bb7b4f23d4b68d3c372e78b674548966dd8b5684f056f51c3ab521745d759b69",
-    279: "db223226e206a5acdaa2e23e1bff814f9b7863db210e159854b0d53f36788eda",
-    197: "826617ed508a450f5adb3914bc05c094c970cc48c17a980c16f154021e471390",
-    1766: "f6df57bbebf0cccdaa8c21e9e41ba4aa3701f0a7586724500e3d134d84b2ca23",
+    48: "be0c1f6c37a91fe28cc1f1e7c52dfcfc71a80aad21d72f8c7f65a986061dbed7",
+    279: "7137cd1b7a0cd953b5e8ff045dcab872570c304cda0aad7cfd0986e37ad1c45b",
+    197: "0707a95188771eeacd4798cbe67fae357dc628be770a60a99df392f6f5cc3512",
+    1766: "d07311e35f5c484e16448775a4195cb5b4467b36ad97fa9bcffef61112fbb929",
 }
 """The same of every sixth point, which make a sparse cloud."""
 
