@@ -17,18 +17,18 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "19e98fd6c3e7b2a3409623bd328f8915107a01fc056d050e321b5f5f1fe03cf1"
+GOLDEN_STREAM = "9dfc1d0ba446317f4e7a421af55c82c52178e9ca8c28248bd191c7516d77928c"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
-    39: "8c9503cf0087b7abc2e306e086c2d1c354c03a51b17cbeeaa658d7e9ff5b331b",
-    67: "55ba5078ce395296c7b0b5769176cfac0e47f49dbf660134513bbb5700659d14",
+    39: "1566a1dc16c77b8ef6a07a178c69d2620f7e74384a4ad5b5b5a64249a25f7360",
+    67: "cfb0d5d27077b4bdbaf316b11ef680ada513ff1adbf4d735a8fe25063e91ffa9",
     137: "e63b3bc1374d5875556ff663334c72a832c33addabf430f1bd5f97ab63bf3eca",
     437: "505a17511bf3e7dac6850304b74a4658bc73001ec5bfb9b1a4d62e5756886349",
     1237: "59ec45a87ffcb2c8222ad9362ffed4986a4c37a26922fd4d71e11f0d4e0a2664",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 GOLDEN_SPARSE_CUTS = {
-    48: "be0c1f6c37a91fe28cc1f1e7c52dfcfc71a80aad21d72f8c7f65a986061dbed7",
+    48: "bb7b4f23d4b68d3c372e78b674548966dd8b5684f056f51c3ab521745d759b69",
     279: "7137cd1b7a0cd953b5e8ff045dcab872570c304cda0aad7cfd0986e37ad1c45b",
     197: "0707a95188771eeacd4798cbe67fae357dc628be770a60a99df392f6f5cc3512",
     1766: "d07311e35f5c484e16448775a4195cb5b4467b36ad97fa9bcffef61112fbb929",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pccodec.entropy.geometry import LevelContext, LevelDecoder, coding_order
+from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.occupancy import LOGIT_MAX, PASSES, LevelState, OccupancyNetwork
 from pccodec.model.probability import expected_ones
 from pccodec.model.upsampling import highest
@@ -39,7 +40,7 @@ def expected_children(
     for octant in range(octants):
         for group in state.groups:
             state.observe((given[group] >> octant) & 1)
-    return _completed(order, state, given, octants)
+    return _completed(order, state, given, octants, context.level)
 
 
 def expected_after(decoder: LevelDecoder) -> np.ndarray:
@@ -53,23 +54,30 @@ def expected_after(decoder: LevelDecoder) -> np.ndarray:
         if state is None:
             _, state = coding_order(decoder.network, decoder.context)
         given = decoder.occupancy & np.uint8((1 << milestone.octants) - 1)
-        milestone.expected = _completed(decoder.order, state, given, milestone.octants)
+        level = decoder.context.level
+        milestone.expected = _completed(decoder.order, state, given, milestone.octants, level)
     return milestone.expected
 
 
-def _completed(order: np.ndarray, state: LevelState, filled: np.ndarray, octants: int) -> np.ndarray:
+def _completed(
+    order: np.ndarray, state: LevelState, filled: np.ndarray, octants: int, level: int
+) -> np.ndarray:
     """Logits of the passes behind the first octants, whose bits ``filled`` holds; it is changed."""
-    state.unite_groups()
+    if level < LATENT_LEVELS[0]:
+        # Levels of many nodes, which take the time. Above them single nodes tell in quality.
+        state.unite_groups()
     out = np.zeros((PASSES, len(order)), dtype=np.int32)
     found = np.empty(len(order), dtype=np.int16)
     for octant in range(octants, PASSES):
-        for nodes, logits in state.logits():
-            found[nodes] = logits
-        if octant == _LAST:
-            found[filled == 0] = _CERTAIN
-        bits = _most_likely(found)
-        filled |= bits << np.uint8(octant)
-        state.observe(bits)
+        for group in state.groups:
+            for nodes, logits in state.logits():
+                found[nodes] = logits
+            score = found[group]
+            if octant == _LAST:
+                score[filled[group] == 0] = _CERTAIN
+            bits = _most_likely(score)
+            filled[group] |= bits << np.uint8(octant)
+            state.observe(bits)
         out[octant, order] = found
     return np.ascontiguousarray(out.T)
 
