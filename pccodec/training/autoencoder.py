@@ -21,24 +21,13 @@ from pccodec.masklayer import MaskLayer, prefix_mask
 from pccodec.model.analysis import DESCRIPTOR
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.draft import DRAFT_LEVEL
-from pccodec.model.occupancy import LOGIT_UNIT
-from pccodec.model.stream import CONDITION_UNIT, CONDITIONS
+from pccodec.model.stream import CONDITIONS
 from pccodec.sparse.conv import SparseConv
 from pccodec.sparse.integer import ACTIVATION_UNIT
 from pccodec.sparse.neighbors import KERNEL
 from pccodec.training.draft_twin import DraftTwin
 from pccodec.training.quantization import QuantLinear
-from pccodec.training.stream_twin import (
-    Activation,
-    LevelInput,
-    ResidualTwin,
-    enter,
-    export_layers,
-    inherit,
-    into,
-    to_logits,
-    to_stream,
-)
+from pccodec.training.stream_twin import Activation, LevelInput, NetworkTwin, ResidualTwin, into, to_stream
 
 
 class Linear(nn.Linear):
@@ -87,7 +76,7 @@ class LevelAnalysis(nn.Module):
         return self.latent(torch.relu(features)).float()
 
 
-class LevelSynthesis(nn.Module):
+class LevelSynthesis(NetworkTwin):
     """Twin of the network of one level.
 
     Args:
@@ -119,28 +108,24 @@ class LevelSynthesis(nn.Module):
         )
         self.set_units()
 
-    def _residuals(self) -> dict[str, ResidualTwin]:
-        blocks = {f"mix.{i}": block for i, block in enumerate(self.mix) if isinstance(block, ResidualTwin)}
-        return {"context": self.context, **blocks}
+    def blocks(self) -> dict[str, ResidualTwin]:
+        """The residual blocks, by name."""
+        blocks = {"context": self.context, **{f"mix.{i}": block for i, block in enumerate(self.mix)}}
+        return {name: block for name, block in blocks.items() if isinstance(block, ResidualTwin)}
+
+    def layers(self) -> dict[str, nn.Module]:
+        """As the base's, with those that read the latent."""
+        return {**super().layers(), "latent": self.latent, "sent": self.sent}
 
     def set_units(self) -> None:
         """Tell all layers the steps of their inputs and outputs."""
-        for residual in self._residuals().values():
-            residual.set_units()
-        into(self.occupancy, 1.0, ACTIVATION_UNIT)
-        into(self.conditions, CONDITION_UNIT, ACTIVATION_UNIT)
+        self.tell_units(self.leave.unit)
         into(self.latent, 1.0, ACTIVATION_UNIT)
         into(self.sent, 1.0, ACTIVATION_UNIT)
-        into(self.hidden, self.leave.unit, self.wide.unit)
-        into(self.logits, self.wide.unit, LOGIT_UNIT)
-        for layer in self.descend:
-            assert isinstance(layer, QuantLinear)
-            into(layer, self.leave.unit, ACTIVATION_UNIT)
 
     def embed(self, level: LevelInput, dtype: torch.dtype) -> Tensor:
         """Context stream, fp32 (n, C): all that is known about the nodes before the latent."""
-        stream = enter(self.occupancy, self.conditions, level, dtype)
-        out: Tensor = self.context(stream, level.neighbors, dtype)
+        out: Tensor = self.context(self.begin(level, dtype), level.neighbors, dtype)
         return out
 
     def forward(
@@ -165,28 +150,7 @@ class LevelSynthesis(nn.Module):
         stream = to_stream(context + to_stream(latent))
         for block in self.mix:
             stream = block(stream, neighbors, dtype)
-        features = self.leave(stream).to(dtype)
-        return to_logits(self.logits(self.wide(self.hidden(features)))), features
-
-    def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
-        """Stream (k, C') that children inherit, given their parents' index and octant, int64 (k,)."""
-        return inherit(self.descend, features, node, octant)
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """The integer network's tensors."""
-        layers = {
-            "occupancy": self.occupancy,
-            "conditions": self.conditions,
-            "latent": self.latent,
-            "sent": self.sent,
-            "hidden": self.hidden,
-            "logits": self.logits,
-            **{f"descend.{o}": layer for o, layer in enumerate(self.descend)},
-        }
-        out = {"leave.bits": self.leave.bits.cpu().numpy(), **export_layers(layers)}
-        for name, residual in self._residuals().items():
-            out |= {f"{name}.{key}": value for key, value in residual.tensors().items()}
-        return out
+        return self.predict(stream, dtype)
 
 
 class Autoencoder(nn.Module):
@@ -240,7 +204,7 @@ class Autoencoder(nn.Module):
         """Tell all layers the steps of their inputs and outputs."""
         for level in LATENT_LEVELS:
             self.synthesis(level).set_units()
-        self.draft.set_units(self.synthesis(DRAFT_LEVEL + 1).leave.unit)
+        self.draft.tell_units(self.synthesis(DRAFT_LEVEL + 1).leave.unit)
 
     def watch(self, only: tuple[str, ...] = ()) -> None:
         """From now to :meth:`fit`, pass activations unrounded and remember the largest.

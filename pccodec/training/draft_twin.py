@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pccodec.model.config import ModelConfig
 from pccodec.model.draft import DRAFT_LEVEL
-from pccodec.model.occupancy import LOGIT_UNIT
-from pccodec.model.stream import CONDITION_UNIT, CONDITIONS
-from pccodec.sparse.integer import ACTIVATION_UNIT
+from pccodec.model.stream import CONDITIONS
 from pccodec.sparse.neighbors import KERNEL
 from pccodec.training.quantization import QuantLinear
-from pccodec.training.stream_twin import (
-    Activation,
-    LevelInput,
-    MessageTwin,
-    enter,
-    export_layers,
-    inherit,
-    into,
-    to_logits,
-)
+from pccodec.training.stream_twin import Activation, LevelInput, MessageTwin, NetworkTwin
 
 
-class DraftTwin(nn.Module):
-    """Twin of the draft network.
+class DraftTwin(NetworkTwin):
+    """Twin of the draft network; its nodes inherit from level 2.
 
     Args:
         config: shape of the networks.
@@ -48,45 +36,15 @@ class DraftTwin(nn.Module):
             QuantLinear(config.channels[DRAFT_LEVEL + 1], channels) for _ in range(8)
         )
 
-    def set_units(self, unit: float) -> None:
-        """Tell all layers the steps of their inputs and outputs.
-
-        Args:
-            unit: steps in 1.0 of the activations of level 2.
-        """
-        into(self.occupancy, 1.0, ACTIVATION_UNIT)
-        into(self.conditions, CONDITION_UNIT, ACTIVATION_UNIT)
-        for message in self.messages:
-            assert isinstance(message, MessageTwin)
-            message.set_units()
-        into(self.hidden, self.leave.unit, self.wide.unit)
-        into(self.logits, self.wide.unit, LOGIT_UNIT)
-        for layer in self.descend:
-            assert isinstance(layer, QuantLinear)
-            into(layer, unit, ACTIVATION_UNIT)
-
-    def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
-        """Stream (k, C) that nodes inherit from level 2, given parents' index and octant, int64 (k,)."""
-        return inherit(self.descend, features, node, octant)
+    def blocks(self) -> dict[str, MessageTwin]:
+        """The messages, by name."""
+        blocks = {f"messages.{i}": block for i, block in enumerate(self.messages)}
+        return {name: block for name, block in blocks.items() if isinstance(block, MessageTwin)}
 
     def forward(self, level: LevelInput, dtype: torch.dtype) -> Tensor:
         """Occupancy logits of the children, fp32 (n, 8); products in ``dtype``."""
-        stream = enter(self.occupancy, self.conditions, level, dtype)
+        stream = self.begin(level, dtype)
         for message in self.messages:
             stream = message(stream, level.neighbors, dtype)
-        return to_logits(self.logits(self.wide(self.hidden(self.leave(stream).to(dtype)))))
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """The integer network's tensors."""
-        layers = {
-            "occupancy": self.occupancy,
-            "conditions": self.conditions,
-            "hidden": self.hidden,
-            "logits": self.logits,
-            **{f"descend.{o}": layer for o, layer in enumerate(self.descend)},
-        }
-        out = {"leave.bits": self.leave.bits.cpu().numpy(), **export_layers(layers)}
-        for index, message in enumerate(self.messages):
-            assert isinstance(message, MessageTwin)
-            out |= {f"messages.{index}.{key}": value for key, value in message.tensors().items()}
-        return out
+        logits, _ = self.predict(stream, dtype)
+        return logits

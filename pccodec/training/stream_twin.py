@@ -98,32 +98,6 @@ def into(layer: QuantLinear | QuantConv, unit_in: float, unit_out: float) -> Qua
     return layer
 
 
-class ResidualTwin(nn.Module):
-    """Twin of the integer residual: stream fp32 (n, C) in and out."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.enter, self.inner = Activation(), Activation()
-        self.first = QuantConv(channels, channels)
-        self.second = QuantConv(channels, channels)
-        nn.init.zeros_(self.second.weight)
-
-    def set_units(self) -> None:
-        """Tell the convolutions the steps of the activations."""
-        into(self.first, self.enter.unit, self.inner.unit)
-        into(self.second, self.inner.unit, ACTIVATION_UNIT)
-
-    def forward(self, stream: Tensor, neighbors: Tensor, dtype: torch.dtype) -> Tensor:
-        """Convolutions in ``dtype`` over a map int32 (n, 27)."""
-        inner = self.inner(self.first(self.enter(stream).to(dtype), neighbors))
-        return to_stream(stream + to_stream(self.second(inner, neighbors)))
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """The integer residual's tensors."""
-        layers = {"first": self.first, "second": self.second}
-        return {"enter.bits": self.enter.bits.cpu().numpy(), **export_layers(layers)}
-
-
 def export_layers(layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
     """Layers as integers, the names of their tensors behind those of the layers."""
     out: dict[str, np.ndarray] = {}
@@ -133,14 +107,18 @@ def export_layers(layers: Mapping[str, nn.Module]) -> dict[str, np.ndarray]:
     return out
 
 
-class MessageTwin(nn.Module):
-    """Twin of the integer message (:class:`pccodec.model.stream.Message`): stream fp32 (n, C) in and out."""
+class BlockTwin(nn.Module):
+    """Twin of a block that adds what neighbours tell: stream fp32 (n, C) in and out.
 
-    def __init__(self, channels: int, inner: int) -> None:
+    Args:
+        first: from a node's activations to what its neighbours hear of it.
+        second: the 3x3x3 convolution that hears it.
+    """
+
+    def __init__(self, first: QuantLinear | QuantConv, second: QuantConv) -> None:
         super().__init__()
         self.enter, self.inner = Activation(), Activation()
-        self.first = QuantLinear(channels, inner)
-        self.second = QuantConv(inner, channels)
+        self.first, self.second = first, second
         nn.init.zeros_(self.second.weight)
 
     def set_units(self) -> None:
@@ -150,13 +128,28 @@ class MessageTwin(nn.Module):
 
     def forward(self, stream: Tensor, neighbors: Tensor, dtype: torch.dtype) -> Tensor:
         """Products in ``dtype`` over a map int32 (n, 27)."""
-        inner = self.inner(self.first(self.enter(stream).to(dtype)))
-        return to_stream(stream + to_stream(self.second(inner, neighbors)))
+        entered = self.enter(stream).to(dtype)
+        told = self.first(entered, neighbors) if isinstance(self.first, QuantConv) else self.first(entered)
+        return to_stream(stream + to_stream(self.second(self.inner(told), neighbors)))
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The integer message's tensors."""
+        """The integer block's tensors."""
         layers = {"first": self.first, "second": self.second}
         return {"enter.bits": self.enter.bits.cpu().numpy(), **export_layers(layers)}
+
+
+class ResidualTwin(BlockTwin):
+    """Twin of :class:`pccodec.model.stream.Residual`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(QuantConv(channels, channels), QuantConv(channels, channels))
+
+
+class MessageTwin(BlockTwin):
+    """Twin of :class:`pccodec.model.stream.Message`."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__(QuantLinear(channels, inner), QuantConv(inner, channels))
 
 
 @dataclass
@@ -174,21 +167,73 @@ class LevelInput:
     inherited: Tensor | None
 
 
-def enter(occupancy: nn.Module, conditions: nn.Module, level: LevelInput, dtype: torch.dtype) -> Tensor:
-    """What a node is told before anything else, fp32 (n, C) (:class:`pccodec.model.stream.Entrance`)."""
-    present = (level.neighbors < len(level.neighbors)).to(dtype)
-    told = (level.conditions / CONDITION_UNIT).to(dtype)
-    stream = to_stream(occupancy(present) + conditions(told))
-    return stream if level.inherited is None else to_stream(stream + level.inherited)
+class NetworkTwin(nn.Module):
+    """What the twins of all networks that upsample share: how they begin, predict, and are exported.
 
-
-def inherit(descend: nn.ModuleList, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
-    """What children inherit, fp32 (k, C') (:class:`pccodec.model.stream.Descent`).
-
-    Args:
-        descend: one layer an octant.
-        features: (n, C), activations of the parents.
-        node, octant: int64 (k,), index and octant of the children's parents.
+    Attributes:
+        occupancy, conditions: make the stream (:class:`pccodec.model.stream.Entrance`).
+        leave, wide, hidden, logits: make the logits (:class:`pccodec.model.stream.ChildLogits`).
+        descend: one layer an octant (:class:`pccodec.model.stream.Descent`).
     """
-    every = torch.stack([layer(features) for layer in descend], dim=1).flatten(0, 1)
-    return to_stream(every.index_select(0, node * 8 + octant))
+
+    occupancy: QuantLinear
+    conditions: QuantLinear
+    leave: Activation
+    wide: Activation
+    hidden: QuantLinear
+    logits: QuantLinear
+    descend: nn.ModuleList
+
+    def blocks(self) -> Mapping[str, BlockTwin]:
+        """The blocks between, by name."""
+        raise NotImplementedError
+
+    def layers(self) -> dict[str, nn.Module]:
+        """All layers that are not in blocks, by name."""
+        return {
+            "occupancy": self.occupancy,
+            "conditions": self.conditions,
+            "hidden": self.hidden,
+            "logits": self.logits,
+            **{f"descend.{octant}": layer for octant, layer in enumerate(self.descend)},
+        }
+
+    def tell_units(self, descends_from: float) -> None:
+        """Tell all shared layers the steps of their inputs and outputs.
+
+        Args:
+            descends_from: steps in 1.0 of the activations that children inherit from.
+        """
+        for block in self.blocks().values():
+            block.set_units()
+        into(self.occupancy, 1.0, ACTIVATION_UNIT)
+        into(self.conditions, CONDITION_UNIT, ACTIVATION_UNIT)
+        into(self.hidden, self.leave.unit, self.wide.unit)
+        into(self.logits, self.wide.unit, LOGIT_UNIT)
+        for layer in self.descend:
+            assert isinstance(layer, QuantLinear)
+            into(layer, descends_from, ACTIVATION_UNIT)
+
+    def begin(self, level: LevelInput, dtype: torch.dtype) -> Tensor:
+        """Stream fp32 (n, C): which neighbours exist, the conditions, and what is inherited."""
+        present = (level.neighbors < len(level.neighbors)).to(dtype)
+        told = (level.conditions / CONDITION_UNIT).to(dtype)
+        stream = to_stream(self.occupancy(present) + self.conditions(told))
+        return stream if level.inherited is None else to_stream(stream + level.inherited)
+
+    def predict(self, stream: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Occupancy logits of the children, fp32 (n, 8), and activations (n, C)."""
+        features = self.leave(stream).to(dtype)
+        return to_logits(self.logits(self.wide(self.hidden(features)))), features
+
+    def inherit(self, features: Tensor, node: Tensor, octant: Tensor) -> Tensor:
+        """Stream (k, C') that children inherit, given their parents' index and octant, int64 (k,)."""
+        every = torch.stack([layer(features) for layer in self.descend], dim=1).flatten(0, 1)
+        return to_stream(every.index_select(0, node * 8 + octant))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The integer network's tensors."""
+        out = {"leave.bits": self.leave.bits.cpu().numpy(), **export_layers(self.layers())}
+        for name, block in self.blocks().items():
+            out |= {f"{name}.{key}": value for key, value in block.tensors().items()}
+        return out
