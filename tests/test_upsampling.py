@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ def test_an_uncertain_node_keeps_its_share() -> None:
     """Four sure children here and four times a half there: both surfaces stay closed."""
     sure, unsure = [900] * 4 + [-900] * 4, [-128] * 8
     kept = POPCOUNT[select_children(np.array([sure, unsure, sure]), 10, None)]
-    assert kept.tolist() == [4, round(8 / (1 + np.e)), 4]
+    assert kept.tolist() == [4, round(8 / (1 + math.e)), 4]
     # Each of these sure children is more probable, yet the unsure node gets some.
     kept = POPCOUNT[select_children(np.array([[20] * 8, [0] * 8]), 8, None)]
     assert kept.min() >= 3
