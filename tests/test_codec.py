@@ -17,21 +17,21 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "9dfc1d0ba446317f4e7a421af55c82c52178e9ca8c28248bd191c7516d77928c"
+GOLDEN_STREAM = "7ea1dc05c81ac84bda5f1606d1e55799e253138e299cf0c610251dfa584fa757"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
-    39: "1566a1dc16c77b8ef6a07a178c69d2620f7e74384a4ad5b5b5a64249a25f7360",
-    67: "cfb0d5d27077b4bdbaf316b11ef680ada513ff1adbf4d735a8fe25063e91ffa9",
-    137: "e63b3bc1374d5875556ff663334c72a832c33addabf430f1bd5f97ab63bf3eca",
-    437: "505a17511bf3e7dac6850304b74a4658bc73001ec5bfb9b1a4d62e5756886349",
-    1237: "59ec45a87ffcb2c8222ad9362ffed4986a4c37a26922fd4d71e11f0d4e0a2664",
+    39: "59914ac53aa1e80d5ef1a65712721da9f0726d116d3ff7719e94edc1021b1349",
+    67: "6f6b3faa7358d1986c0f95868cd08a6562a809972bc17a6dabb9b2326a72a35e",
+    137: "a421cfc13f558de3f82d846f886aeea8fafb93aaa9968a598251bb058960e415",
+    437: "b88076cdb51577a0694c91575fca7cd14359654fec7a3c33e91f1ac2aca3b888",
+    1237: "543e3359b31ea413807fe96fbabffb98b340021972079fe6473e0fc01f42b6fa",
 }
 """SHA-256 of the points, int64, decoded from so many bytes of a stream without ranks."""
 GOLDEN_SPARSE_CUTS = {
-    48: "bb7b4f23d4b68d3c372e78b674548966dd8b5684f056f51c3ab521745d759b69",
-    279: "7137cd1b7a0cd953b5e8ff045dcab872570c304cda0aad7cfd0986e37ad1c45b",
-    197: "0707a95188771eeacd4798cbe67fae357dc628be770a60a99df392f6f5cc3512",
-    1766: "d07311e35f5c484e16448775a4195cb5b4467b36ad97fa9bcffef61112fbb929",
+    48: "d269ff4a72b81a51d7fcc12a1edee4907fd0f3454c6f5c2d8e17489d8ffd22bb",
+    279: "376f668f495556a59fe64be178cf6c454e0177ef9a9ec8bab2c7e8fd467e840d",
+    197: "deacadd5e17fc5afd548480d142c3010d0dba398ed71546b0172c436d015b322",
+    1766: "d9022a394613c4df175ef269e8e965bf5598d0205430b85f4d419257df983b69",
 }
 """The same of every sixth point, which make a sparse cloud."""
 

@@ -7,7 +7,7 @@ import pytest
 
 from pccodec.codec.cut_layer import expected_beside, layer_decoder
 from pccodec.entropy.completion import expected_children
-from pccodec.entropy.geometry import LevelContext, encode_level, second_group
+from pccodec.entropy.geometry import LevelContext, encode_level
 from pccodec.model.occupancy import OccupancyNetwork
 from tests.test_occupancy import random_tensors, sphere
 
@@ -49,24 +49,3 @@ def test_what_is_expected_is_renewed_behind_some_octants() -> None:
             of_octants = expected_children(NETWORK, context, occupancy, decoder.milestone.octants)
             np.testing.assert_array_equal(expected, of_octants)
     assert ends == {0: 0, 1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 6: 5, 7: 5}
-
-
-def test_bits_are_guessed_in_one_group_below_stride_8() -> None:
-    neighbors, occupancy, codes = sphere()
-    second = second_group(codes)
-    found = {}
-    for level in (1, 3):
-        context = LevelContext(neighbors, level, {level + 1: len(codes)}, codes)
-        expected = expected_children(NETWORK, context, occupancy, 7)
-        # With seven octants known nothing but the other group's last bits can tell the groups apart.
-        alone = NETWORK.begin(neighbors, context.statistics, len(codes))
-        for octant in range(7):
-            for group in alone.groups:
-                list(alone.logits())
-                alone.observe((occupancy[group] >> octant) & 1)
-        logits = np.concatenate([part for _, part in alone.logits()])
-        sure = occupancy & 127 != 0
-        found[level] = (expected[sure, 7] == logits[sure], second[sure])
-    assert found[1][0].all()
-    same, heard = found[3]
-    assert same[~heard].all() and not same[heard].all()

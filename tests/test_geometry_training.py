@@ -13,11 +13,19 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from pccodec.entropy.geometry import LevelContext, second_group
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, OccupancyNetwork
+from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.probability import LOGIT_MAX, LOGIT_UNIT
 from pccodec.model.rank_inputs import RANKS_MAX, NodeRanks
 from pccodec.sparse import neighbors as maps
 from pccodec.training import scans
-from pccodec.training.geometry import GeometryTraining, bit_cost, inputs, relative_size, train
+from pccodec.training.geometry import (
+    GeometryTraining,
+    bit_cost,
+    inputs,
+    relative_size,
+    remaining_cost,
+    train,
+)
 from pccodec.training.geometry_twin import GeometryTwin, NetworkSize
 from pccodec.training.level_pool import Batch, LevelPool, PoolConfig
 from pccodec.training.levels import Level, levels_of, mirrored_cloud, octree_of
@@ -145,6 +153,49 @@ def _integer_logits(
                 out[order[nodes], octant] = part
             state.observe(level.occupancy[order[group]] >> octant & 1)
     return out
+
+
+def _remaining(network: OccupancyNetwork, level: Level, statistics: np.ndarray) -> np.ndarray:
+    """Logits (8, n, 8), in integers, of what remains when 0 to 7 octants of a level are known."""
+    state, found = network.begin(level.neighbors, statistics, len(level.codes)), []
+    for octant in range(8):
+        found.append(state.told().remaining())
+        for group in state.groups:
+            state.observe(level.occupancy[group] >> octant & 1)
+    return np.stack(found)
+
+
+def test_the_network_of_the_bits_to_come_does_what_its_twin_does() -> None:
+    torch.manual_seed(2)
+    twin, level, batch = GeometryTwin(SMALL), _level(1), _whole(_pool(0), 1)
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.2)
+        passes = twin.passes(batch.neighbors, batch.statistics, batch.bits, None, None, torch.float32)
+        exact = torch.stack(
+            [twin.remaining(m, sums, batch.neighbors, torch.float32) for m, sums in enumerate(passes)]
+        )
+    context = LevelContext(level.neighbors, level.level, level.counts, level.codes)
+    got = _remaining(OccupancyNetwork.from_tensors(twin.tensors()), level, context.statistics)
+    rounded = np.floor(exact.numpy() * LOGIT_UNIT + 0.5)
+    np.testing.assert_array_equal(got, rounded.clip(-LOGIT_MAX, LOGIT_MAX))
+    assert len(np.unique(got)) > 100
+
+
+def test_the_network_of_the_bits_to_come_is_trained_alone(tmp_path: Path) -> None:
+    config = GeometryTraining(SMALL, PoolConfig(nodes_per_step=500, nodes_per_part=300), remaining=True)
+    console, device, file = Console(file=io.StringIO()), torch.device("cpu"), tmp_path / "out.safetensors"
+    torch.manual_seed(0)
+    begin = GeometryTwin(SMALL)
+    torch.save(begin.state_dict(), tmp_path / "begin.pt")
+    before, batch = begin.state_dict(), _whole(_pool(0), 0)
+    trained = train(_pool(0), config, 0.04, file, console, tmp_path / "begin.pt", device)
+    moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("remaining.") for name in moved)
+    with torch.no_grad():
+        costs = [float(remaining_cost(twin, batch)[:, 0].mean()) for twin in (trained, begin)]
+    assert costs[0] < 0.9 * costs[1]
 
 
 @pytest.mark.parametrize("sent", [0, 2, RANKS_MAX])

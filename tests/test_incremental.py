@@ -162,9 +162,9 @@ def test_without_refreshing_the_points_follow_what_is_known(name: str, data: st.
 def test_predicted_voxels_are_corrected_by_known_bits() -> None:
     # Two nodes at stride 4; of the first the children 0 and 1 are known to be there and 2 not to be.
     codes = np.array([0, 5], dtype=np.uint64)
-    bits = [np.array(values, dtype=np.uint8) for values in ([0b011, 0], [0b111, 0b111])]
+    found, bits = (np.array(values, dtype=np.uint8) for values in ([0b011, 0], [0b111, 0b111]))
     predicted = np.array([0 * 8 + 3, 2 * 8 + 1, 6 * 8 + 2, 3 * 64 + 9], dtype=np.uint64)
-    partial = Known({2: codes}, {}, {}, partial=Partial(*bits))
+    partial = Known({2: codes}, {}, {}, partial=Partial(found, bits))
     # Child 1 of node 0 and node 5 hold nothing that was predicted: they get their centres.
     assert corrected(predicted, partial).tolist() == [3, 8 + 7, 6 * 8 + 2, 5 * 64 + 7 * 8]
     assert corrected(predicted, Known({2: codes}, {}, {})).tolist() == [3, 17, 50, 5 * 64 + 7 * 8]

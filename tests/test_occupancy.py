@@ -10,6 +10,7 @@ import pytest
 from pccodec.errors import ModelError
 from pccodec.model import occupancy
 from pccodec.model.occupancy import OccupancyNetwork
+from pccodec.model.probability import LOGIT_MAX
 from pccodec.model.rank_inputs import RANKS_MAX, NodeRanks
 from pccodec.sparse import integer
 from pccodec.sparse import neighbors as maps
@@ -39,18 +40,31 @@ def random_tensors(seed: int, largest: int = 127, ranks: bool = False) -> dict[s
     if ranks:
         inputs = {"near": (RANKS_MAX, near), "wide": (RANKS_MAX, wide), "sums": (27 * RANKS_MAX, hidden)}
         shapes.update({"ranks." + layer: (3, *shape) for layer, shape in inputs.items()})
-    tensors = {}
-    for name, shape in shapes.items():
+    tensors: dict[str, np.ndarray] = {}
+
+    def draw(name: str, shape: tuple[int, ...]) -> None:
         binary = name in ("presence", "bits", "same")
         outputs = shape[:-2] + shape[-1:]
         tensors[f"{name}.weight"] = rng.integers(-largest, largest + 1, shape).astype(np.int8)
         tensors[f"{name}.shift"] = rng.integers(0, 2, outputs).astype(np.int8) + np.int8(0 if binary else 4)
-        if name not in ("statistics", "bits", "same", "own") and not name.startswith("ranks"):
+        if not name.startswith(("statistics", "bits", "same", "own", "ranks", "remaining.own")):
             tensors[f"{name}.bias"] = rng.integers(-(2**10), 2**10, outputs).astype(np.int32)
+
+    for name, shape in shapes.items():
+        draw(name, shape)
     tensors["hidden.bias"] = rng.integers(-(2**9), 2**9, (8, hidden)).astype(np.int32)
     if ranks:
         constants = rng.integers(-(2**9), 2**9, (3, RANKS_MAX, hidden))
         tensors["ranks.bias"] = constants.astype(np.int32)
+    for layer, size, outputs in (
+        ("message", hidden, 16),
+        ("own", hidden, mixed),
+        ("around", 27 * 16, mixed),
+        ("deep", mixed, 2 * mixed),
+        ("logit", 2 * mixed, 8),
+    ):
+        draw(f"remaining.{layer}", (8, size, outputs))
+    tensors["remaining.hidden.bias"] = rng.integers(-(2**9), 2**9, (8, hidden)).astype(np.int32)
     return {"geometry." + name: value for name, value in tensors.items()}
 
 
@@ -79,7 +93,10 @@ def reference(
     bits: np.ndarray,
     ranks: NodeRanks | None = None,
 ) -> np.ndarray:
-    """Logits (n, 8) in 64-bit integers with explicit shifts, one dense gather a layer."""
+    """Logits (n, 8, 9) in 64-bit integers with explicit shifts, one dense gather a layer.
+
+    Of each pass that of its bit, then those of all bits from what is known before it.
+    """
     t = {name.removeprefix("geometry."): value.astype(np.int64) for name, value in tensors.items()}
     count, fine = len(neighbors), 30
 
@@ -114,41 +131,37 @@ def reference(
         )
     )
     wide = act(total((around(near), t["wide.weight"], t["wide.shift"]), *heard["wide"], bias=t["wide.bias"]))
-    out = np.empty((count, 8), dtype=np.int64)
+    out = np.empty((count, 8, 9), dtype=np.int64)
+
+    def of_pass(name: str, j: int, *inputs: np.ndarray) -> np.ndarray:
+        """Of the inputs of a layer and, where there are two, of the ones before."""
+        names = [name] if len(inputs) == 1 else [name.replace("around", "own"), name]
+        terms = [
+            (x, t[f"{each}.weight"][j], t[f"{each}.shift"][j]) for x, each in zip(inputs, names, strict=True)
+        ]
+        return total(*terms, bias=t[f"{name}.bias"][j])
+
+    def known(terms: list[tuple[np.ndarray, np.ndarray, np.ndarray]], bias: np.ndarray) -> np.ndarray:
+        return act(total(*terms, bias=t["start.bias"] + constant + bias))
+
     for j in range(8):
         seen = [(around(bits[:, [i]]), t["bits.weight"][i], t["bits.shift"][i]) for i in range(j)]
         seen += heard["sums"]
-        hidden = act(
-            total(
-                (around(wide), t["start.weight"], t["start.shift"]),
-                *seen,
-                bias=t["start.bias"] + constant + t["hidden.bias"][j],
-            )
-        )
-        message = act(
-            total((hidden, t["message.weight"][j], t["message.shift"][j]), bias=t["message.bias"][j])
-        )
+
+        seen.append((around(wide), t["start.weight"], t["start.shift"]))
+        hidden = known(seen, t["hidden.bias"][j])
+        message = act(of_pass("message", j, hidden))
         first_bits = np.where(second_group(count), 0, bits[:, j])[:, None]
-        told = act(
-            total(
-                (around(wide), t["start.weight"], t["start.shift"]),
-                *seen,
-                (around(first_bits), t["same.weight"][j], t["same.shift"][j]),
-                bias=t["start.bias"] + constant + t["hidden.bias"][j],
-            )
-        )
+        first = around(first_bits), t["same.weight"][j], t["same.shift"][j]
+        told = known([*seen, first], t["hidden.bias"][j])
         hidden = np.where(second_group(count)[:, None], told, hidden)
-        mixed = act(
-            total(
-                (hidden, t["own.weight"][j], t["own.shift"][j]),
-                (around(message), t["around.weight"][j], t["around.shift"][j]),
-                bias=t["around.bias"][j],
-            )
-        )
-        deep = act(total((mixed, t["deep.weight"][j], t["deep.shift"][j]), bias=t["deep.bias"][j]))
-        logit = total((deep, t["logit.weight"][j], t["logit.shift"][j]), bias=t["logit.bias"][j])[:, 0]
-        out[:, j] = np.clip(logit, -occupancy.LOGIT_MAX, occupancy.LOGIT_MAX)
-    return out
+        mixed = act(of_pass("around", j, hidden, around(message)))
+        out[:, j, 0] = of_pass("logit", j, act(of_pass("deep", j, mixed)))[:, 0]
+        hidden = known(seen, t["remaining.hidden.bias"][j])
+        message = act(of_pass("remaining.message", j, hidden))
+        mixed = act(of_pass("remaining.around", j, hidden, around(message)))
+        out[:, j, 1:] = of_pass("remaining.logit", j, act(of_pass("remaining.deep", j, mixed)))
+    return np.clip(out, -LOGIT_MAX, LOGIT_MAX)
 
 
 def integer_network(
@@ -159,11 +172,12 @@ def integer_network(
     ranks: NodeRanks | None = None,
 ) -> np.ndarray:
     state = OccupancyNetwork.from_tensors(tensors).begin(neighbors, statistics, len(neighbors) // 3, ranks)
-    out = np.empty((len(neighbors), 8), dtype=np.int64)
+    out = np.empty((len(neighbors), 8, 9), dtype=np.int64)
     for j in range(8):
+        out[:, j, 1:] = state.told().remaining()
         for group in state.groups:
             for nodes, logits in state.logits():
-                out[nodes, j] = logits
+                out[nodes, j, 0] = logits
             state.observe(bits[group, j].astype(np.uint8))
     return out
 
@@ -290,7 +304,16 @@ def test_refuses_ranks_whose_sums_could_be_inexact() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["wide.weight", "logit.shift", "hidden.bias", "ranks.near.weight", "ranks.sums.shift", "ranks.bias"],
+    [
+        "wide.weight",
+        "logit.shift",
+        "hidden.bias",
+        "remaining.deep.weight",
+        "remaining.hidden.bias",
+        "ranks.near.weight",
+        "ranks.sums.shift",
+        "ranks.bias",
+    ],
 )
 def test_refuses_tensors_that_do_not_fit(name: str) -> None:
     tensors = random_tensors(1, ranks=True)

@@ -59,6 +59,23 @@ def test_known_children_are_kept_as_they_are(seed: int, nodes: int, octants: int
         assert (chosen == truth).all()
 
 
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 8), st.integers(0, 8))
+def test_what_was_chosen_before_gives_way_to_known_bits(seed: int, nodes: int, then: int, now: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(1, 256, nodes).astype(np.uint8)
+    known, logits = np.full(nodes, (1 << max(then, now)) - 1, dtype=np.uint8), _logits(seed + 1, nodes)
+    partial = Partial(truth & known, known, logits, min(then, now))
+    before = partial.before
+    assert (before.known == (1 << min(then, now)) - 1).all()
+    assert (before.occupancy == truth & before.known).all()
+    chosen = select_children(logits, int(POPCOUNT[truth].sum()), before)
+    found = partial.correct(chosen, logits)
+    assert ((found & known) == partial.occupancy).all()
+    kept = (chosen & ~known) | partial.occupancy
+    assert (found[kept != 0] == kept[kept != 0]).all()
+    assert (POPCOUNT[found[kept == 0]] == 1).all()
+
+
 @given(st.integers(0, 1000), st.integers(1, 300), st.data())
 def test_of_equal_scores_the_first_are_taken(seed: int, size: int, data: st.DataObject) -> None:
     scores = np.random.default_rng(seed).integers(-3, 4, size)

@@ -88,7 +88,7 @@ def decode_geometry(
             occupancy, determined = occupancy & reached, np.full_like(determined, reached)
         if determined.any():
             expected = expected_beside(decoder, known.counts) if expect else None
-            known.partial = Partial(occupancy, determined, expected)
+            known.partial = Partial(occupancy, determined, expected, decoder.milestone.octants)
         return
     # What decoding took need not stand beside what comes of it.
     del decoder

@@ -76,7 +76,9 @@ def _error(tree: Octree, maps: list[np.ndarray], model: Model, level: int, octan
         mask = np.uint8((1 << octants) - 1)
         found, bits = tree.occupancy[level] & mask, np.full(len(tree.occupancy[level]), mask)
         context = LevelContext(maps[above], level, counts, tree.codes[above])
-        known.partial = Partial(found, bits, expected_children(model.geometry, context, found, octants))
+        known.partial = Partial(
+            found, bits, expected_children(model.geometry, context, found, octants), octants
+        )
     start = known.start
     if is_sparse([len(codes) for codes in tree.codes]):
         nodes = reconstruct(known, model) >> np.uint64(3 * start)

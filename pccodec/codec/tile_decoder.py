@@ -149,7 +149,7 @@ def _partial(
     assert decoder.context.outside is not None
     if not known[~decoder.context.outside].any():
         return None
-    partial = Partial(occupancy, known, expected_beside(decoder, counts))
+    partial = Partial(occupancy, known, expected_beside(decoder, counts), decoder.milestone.octants)
     return _of_tile(partial, decoder.context.outside)
 
 
@@ -157,7 +157,7 @@ def _of_tile(partial: Partial, outside: np.ndarray) -> Partial:
     """What concerns the nodes that are not outside."""
     own = ~outside
     expected = None if partial.expected is None else partial.expected[own]
-    return Partial(partial.occupancy[own], partial.known[own], expected)
+    return Partial(partial.occupancy[own], partial.known[own], expected, partial.octants)
 
 
 def _check(piece: Piece, occupancy: np.ndarray) -> None:

@@ -23,8 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from pccodec.entropy.contexts import SIZES
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
-from pccodec.model.probability import PRECISION, PROBABILITY
+from pccodec.model.probability import LOGIT_MAX, LOGIT_UNIT, PRECISION, PROBABILITY
 
 MAX_BLOCK = 1024
 """Most bits between two updates; their sums fit the fields below."""

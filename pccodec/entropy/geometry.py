@@ -18,7 +18,7 @@ import numpy as np
 from pccodec.entropy.calibration import Calibration, block_size
 from pccodec.entropy.contexts import LocalContexts
 from pccodec.entropy.rangecoder import RangeDecoder, RangeEncoder
-from pccodec.model.occupancy import PASSES, LevelState, OccupancyNetwork
+from pccodec.model.occupancy import PASSES, LevelState, OccupancyNetwork, Told
 from pccodec.model.rank_inputs import NodeRanks
 from pccodec.voxels import morton
 from pccodec.voxels.octree import POPCOUNT
@@ -246,12 +246,12 @@ class Milestone:
 
     Attributes:
         octants: how many octants were known.
-        state: the network's then; None at the beginning of a layer, or if it was used up.
+        told: what they told the network; None at the beginning of a layer, and once ``expected`` is found.
         expected: int32 (n, 8), logits of the octants to come that were found from it, if they were.
     """
 
     octants: int
-    state: LevelState | None
+    told: Told | None
     expected: np.ndarray | None = None
 
 
@@ -261,8 +261,8 @@ class LevelDecoder:
     Args:
         network: the network that encoded the layer.
         context: as it was when encoding.
-        milestones: mask of the octants behind which the network's state is kept while the layer is
-            not complete; bit ``j`` stands for the end of the first ``j + 1``.
+        milestones: mask of the octants behind which what they told is kept while the layer is not
+            complete; bit ``j`` stands for the end of the first ``j + 1``.
 
     Attributes:
         order: int64 (n,), the nodes in coding order, group after group.
@@ -314,7 +314,7 @@ class LevelDecoder:
             if self.group == 0:
                 self.octant += 1
                 if not complete and self._milestones >> self.octant - 1 & 1:
-                    self.milestone = Milestone(self.octant, self.state.fork())
+                    self.milestone = Milestone(self.octant, self.state.told())
         occupancy, known = np.empty_like(self.occupancy), np.empty_like(self.known)
         occupancy[self.order], known[self.order] = self.occupancy, self.known
         return occupancy, known

@@ -4,7 +4,9 @@ Each cloud is encoded under every setting below, with the default ranks and with
 model, and each distinct stream is decoded under every setting: whole, at the end of each layer and
 at cuts within layers. The SHA-256 sums of the decoded coordinates must agree. The settings change
 what floats depend on: the number of threads, and the instructions that OpenBLAS, numpy and the C
-library use. Each setting has processes of its own, with its own seed of Python's hashes.
+library use. Where OpenBLAS is set, it also takes the place of the products of bytes
+(:mod:`pccodec.sparse.products`), so that these are compared with fp32 products of several processors.
+Each setting has processes of its own, with its own seed of Python's hashes.
 
 Streams may differ between settings only where ranks were sent: the analysis transform, which
 chooses the ranks' symbols, computes in floats. Then all of these streams are decoded everywhere.
@@ -44,6 +46,7 @@ from pccodec.evaluation.command import command
 from pccodec.evaluation.report import source_commit
 from pccodec.model import store
 from pccodec.model.config import LATENT_LEVELS
+from pccodec.sparse.products import ByteMatrix
 from pccodec.voxels.grid import voxelize
 
 SAMPLE = Path(__file__).parents[2] / "data" / "human_vox8.ply"
@@ -60,6 +63,8 @@ _CONTROLLED = (
     *("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "GLIBC_TUNABLES"),
     *("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"),
 )
+_FLOATS = "PCCODEC_EXACTNESS_FLOATS"
+"""Tells the processes of a setting to take products of bytes in fp32."""
 _CHILD = "from pccodec.evaluation.exactness import child; child()"
 
 Sums = dict[str, dict[str, str]]
@@ -84,7 +89,7 @@ class Outcome:
     Attributes:
         setting: the setting.
         runtime: what its process ran with: OpenBLAS's core, numpy's SIMD extensions, threads, a digest
-            of exponentials, whether torch was loaded.
+            of exponentials, whether torch was loaded, and how bytes were multiplied.
         made: the streams that were encoded.
         sums: of everything that was decoded.
         error: the first difference, or why there is no result; None if all agrees.
@@ -109,7 +114,7 @@ def all_settings() -> list[Setting]:
         Setting("1 thread"),
         Setting("2 threads", dict.fromkeys(_THREADS, "2")),
         *(
-            Setting(f"OpenBLAS {core}", {"OPENBLAS_CORETYPE": core})
+            Setting(f"OpenBLAS {core}", {"OPENBLAS_CORETYPE": core, _FLOATS: "1"})
             for core in (ARM_CORES if arm else X86_CORES)
         ),
         Setting("numpy without SIMD", {"NPY_DISABLE_CPU_FEATURES": " ".join(found)}),
@@ -264,8 +269,14 @@ def _run(outcome: Outcome, task: str, folder: Path) -> dict[str, Any]:
 def child() -> None:
     """Encode or decode what lies in a folder and print JSON: the task of a process under a setting."""
     task, folder = sys.argv[1], Path(sys.argv[2])
+    if os.environ.get(_FLOATS):
+        ByteMatrix.times = _times_in_floats  # type: ignore[method-assign, assignment]
     document = {"made": _encode(folder)} if task == "encode" else {"sums": _decode(folder)}
     print(json.dumps({**document, "runtime": _runtime()}))
+
+
+def _times_in_floats(matrix: ByteMatrix, rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float32) @ (matrix.weight.astype(np.float32) * matrix.scale)
 
 
 def _encode(folder: Path) -> Made:
@@ -303,6 +314,7 @@ def _runtime() -> dict[str, Any]:
         "threads": len(list(tasks.iterdir())) if tasks.is_dir() else None,
         "exp": hashlib.sha256(exponentials).hexdigest()[:8],
         "torch": "torch" in sys.modules,
+        "products": "fp32" if os.environ.get(_FLOATS) else "bytes",
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pccodec.model.analysis import AnalysisNetwork, descriptor
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.model.occupancy import LOGIT_UNIT
+from pccodec.model.probability import LOGIT_UNIT
 from pccodec.model.synthesis import SynthesisNetwork, conditions
 from pccodec.voxels.octree import Octree, children, unpack
 

@@ -26,12 +26,14 @@ Everything is exact integer arithmetic (:mod:`pccodec.sparse.integer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS, LIMIT
+from pccodec.model.probability import LOGIT_MAX
 from pccodec.model.rank_inputs import RANKS_MAX, HeardRanks, NodeRanks, RankWeights
+from pccodec.model.remaining import RemainingNetwork
 from pccodec.sparse.integer import (
     ACTIVATION_MAX,
     BIAS_BITS,
@@ -48,9 +50,6 @@ STATISTICS = 14
 """Integers 0…127 that describe the level as a whole."""
 MESSAGE = 8
 """Channels of the message convolution: eight bytes are gathered as one word."""
-LOGIT_UNIT = 128
-"""Logits are integers in units of 1/128 nat."""
-LOGIT_MAX = 2047
 TENSOR_PREFIX = "geometry."
 
 
@@ -104,6 +103,13 @@ class OccupancyNetwork:
                 f"hidden {j}", [self._part("start", top), *bits[:j], *ranks], start_bias + hidden_bias[j]
             )
             for j in range(PASSES)
+        ]
+        self.remaining = [RemainingNetwork(self._tensors, octants, hidden) for octants in range(PASSES)]
+        self.told = [
+            ExactSum(
+                f"remaining {j}", [self._part("start", top), *bits[:j], *ranks], start_bias + network.bias
+            )
+            for j, network in enumerate(self.remaining)
         ]
         self.second = [
             ExactSum(
@@ -196,6 +202,28 @@ class OccupancyNetwork:
         return LevelState(self, neighbors, statistics, first, ranks)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the octants before a pass tell of a level.
+
+    Attributes:
+        network: the network.
+        octants: how many are known.
+        sums: fp32 (n, H), what the network made of them.
+        neighbors: int32 (n, 27).
+    """
+
+    network: OccupancyNetwork
+    octants: int
+    sums: np.ndarray
+    neighbors: np.ndarray
+
+    def remaining(self) -> np.ndarray:
+        """Logits int16 (n, 8) of the bits that are not known; of the others they are of no meaning."""
+        offset = self.network.told[self.octants].offset
+        return self.network.remaining[self.octants].logits(self.sums, offset, self.neighbors)
+
+
 class LevelState:
     """What the network knows of one level, pass by pass and group by group.
 
@@ -203,7 +231,7 @@ class LevelState:
     for each group in turn.
 
     Attributes:
-        groups: the nodes of each group: two, until :meth:`unite_groups` makes one of them.
+        groups: the nodes of each group.
     """
 
     def __init__(
@@ -218,7 +246,7 @@ class LevelState:
         self._neighbors = neighbors
         self._pass, self._group = 0, 0
         count = len(neighbors)
-        self.groups: tuple[slice, ...] = (slice(0, first), slice(first, count))
+        self.groups = (slice(0, first), slice(first, count))
         self._bits = np.zeros(count + 1, dtype=np.uint8)
         self._message = np.zeros((count + 1, MESSAGE), dtype=np.uint8)
         self._own = np.empty((count, network.mixed[0].weights[0].shape[1]), dtype=np.float32)
@@ -226,38 +254,24 @@ class LevelState:
         heard = None
         if ranks is not None and ranks.level in network.ranks and ranks.symbols.shape[1]:
             heard = HeardRanks(network.ranks[ranks.level], ranks.symbols)
-        present, described = network.near.weights[:2]
-        near = np.zeros((count + 1, present.shape[1]), dtype=np.uint8)
+        _, described = network.near.weights[:2]
+        near = np.zeros((count + 1, described.shape[1]), dtype=np.uint8)
         constant = statistics.astype(np.float32) @ described + network.near.offset
         for block in node_blocks(count):
-            around = (self._neighbors[block] < count).astype(np.float32)
-            sums = around @ present + constant
+            sums = network.near.times((self._neighbors[block] < count).view(np.uint8)) + constant
             near[block] = activate(sums if heard is None else sums + heard.near(block))
         wide = np.zeros((count + 1, network.wide.weights[0].shape[1]), dtype=np.uint8)
         for block in node_blocks(count):
-            sums = gathered(near, self._neighbors[block]) @ network.wide.weights[0] + network.wide.offset
+            sums = network.wide.times(gathered(near, self._neighbors[block])) + network.wide.offset
             wide[block] = activate(sums if heard is None else sums + heard.wide(block))
         for block in node_blocks(count):
-            np.matmul(
-                gathered(wide, self._neighbors[block]), network.hidden[0].weights[0], out=self._sums[block]
-            )
+            self._sums[block] = network.hidden[0].times(gathered(wide, self._neighbors[block]))
             if heard is not None:
                 self._sums[block] += heard.sums(self._neighbors[block])
 
-    def fork(self) -> LevelState:
-        """A state that goes on from here by itself. Not to be called while :meth:`logits` is drawn from."""
-        other = copy(self)
-        other._bits, other._sums = self._bits.copy(), self._sums.copy()
-        # What the nodes add to the logits themselves is not read again before it is renewed.
-        other._message = self._message.copy()
-        return other
-
-    def unite_groups(self) -> None:
-        """From this pass on, take all nodes as the first group, where bits are guessed and not known.
-
-        The second group would only hear guesses of the first, and passes would take longer.
-        """
-        self.groups = (slice(0, len(self._neighbors)),)
+    def told(self) -> Told:
+        """What is known at the beginning of a pass; it stays as it is when this state goes on."""
+        return Told(self._network, self._pass, self._sums.copy(), self._neighbors)
 
     def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Nodes and their logits, integers in float64 (b,), of the current group, block by block."""
@@ -266,36 +280,32 @@ class LevelState:
         else:
             self._hear_first_group()
         net, j = self._network, self._pass
-        _, around = net.mixed[j].weights
         group = self.groups[self._group]
         for nodes in node_blocks(group.stop, group.start):
-            sums = gathered(self._message, self._neighbors[nodes]) @ around
+            sums = net.mixed[j].times(gathered(self._message, self._neighbors[nodes]), part=1)
             sums += self._own[nodes]
-            deep = activate(activate(sums) @ net.deep[j].weights[0] + net.deep[j].offset)
-            logit = np.floor((deep @ net.logit[j].weights[0])[:, 0] + net.logit[j].offset)
+            deep = activate(net.deep[j].times(activate(sums)) + net.deep[j].offset)
+            logit = np.floor(net.logit[j].times(deep)[:, 0] + net.logit[j].offset)
             yield nodes, np.clip(logit, -LOGIT_MAX, LOGIT_MAX).astype(np.float64)
 
     def _send_messages(self) -> None:
         net, j = self._network, self._pass
-        own, _ = net.mixed[j].weights
-        both = np.concatenate([net.message[j].weights[0], own], axis=1)
         for block in node_blocks(len(self._sums)):
-            sums = activate(self._sums[block] + net.hidden[j].offset) @ both
-            self._message[block] = activate(sums[:, :MESSAGE] + net.message[j].offset)
-            np.add(sums[:, MESSAGE:], net.mixed[j].offset, out=self._own[block])
+            hidden = activate(self._sums[block] + net.hidden[j].offset)
+            self._message[block] = activate(net.message[j].times(hidden) + net.message[j].offset)
+            np.add(net.mixed[j].times(hidden), net.mixed[j].offset, out=self._own[block])
 
     def _hear_first_group(self) -> None:
         net, j = self._network, self._pass
-        own, _ = net.mixed[j].weights
         for nodes in node_blocks(self.groups[1].stop, self.groups[1].start):
-            sums = self._bits_around(nodes) @ net.second[j].weights[-1]
+            sums = net.second[j].times(self._bits_around(nodes), part=len(net.second[j].weights) - 1)
             sums += self._sums[nodes]
             sums += net.second[j].offset
-            self._own[nodes] = activate(sums) @ own + net.mixed[j].offset
+            self._own[nodes] = net.mixed[j].times(activate(sums)) + net.mixed[j].offset
 
     def _bits_around(self, nodes: slice) -> np.ndarray:
-        """Known bits of this pass's octant around nodes, float32 (b, 27); 0 where unknown."""
-        return np.take(self._bits, self._neighbors[nodes].astype(np.intp)).astype(np.float32)
+        """Known bits of this pass's octant around nodes, uint8 (b, 27); 0 where unknown."""
+        return np.take(self._bits, self._neighbors[nodes].astype(np.intp))
 
     def observe(self, bits: np.ndarray) -> None:
         """Take in the bits, uint8, of the current group and octant, and go on to what comes next."""
@@ -305,7 +315,7 @@ class LevelState:
             return
         self._pass, self._group = self._pass + 1, 0
         if self._pass < PASSES:
-            weight = self._network.hidden[self._pass].weights[self._pass]
+            hidden = self._network.hidden[self._pass]
             for block in node_blocks(len(self._sums)):
-                self._sums[block] += self._bits_around(block) @ weight
+                self._sums[block] += hidden.times(self._bits_around(block), part=self._pass)
         self._bits[:] = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
-
+LOGIT_UNIT = 128
+"""Logits are integers in units of 1/128 nat."""
+LOGIT_MAX = 2047
 PRECISION = 16
 
 

@@ -28,7 +28,7 @@ from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.synthesis import SynthesisNetwork
 
-DEFAULT = "dense5"
+DEFAULT = "dense6"
 SUFFIX = ".safetensors"
 _METADATA_KEY = "config"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pccodec.model.occupancy import LOGIT_MAX
+from pccodec.model.probability import LOGIT_MAX
 from pccodec.sparse.integer import (
     ACTIVATION_MAX,
     ACTIVATION_UNIT,
@@ -21,7 +21,6 @@ from pccodec.sparse.integer import (
     gathered,
     node_blocks,
     require,
-    with_absent,
 )
 from pccodec.sparse.neighbors import KERNEL
 
@@ -35,7 +34,8 @@ CONDITION_UNIT = 16
 
 TENSOR_PREFIX = "synthesis."
 
-_STREAM_UNIT = 1 << STREAM_BITS
+_FINE = STREAM_BITS - (ACTIVATION_UNIT.bit_length() - 1)
+"""A step of an activation is ``2**_FINE`` steps of the stream."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,15 @@ class Activation:
     def __call__(self, stream: np.ndarray) -> np.ndarray:
         """Stream int16 (n, C) to uint8 (n, C)."""
         shift = STREAM_BITS - self.bits
-        half = 1 << (shift - 1) if shift else 0
-        found = (np.maximum(stream, 0).astype(np.int32) + half) >> shift
-        return np.minimum(found, ACTIVATION_MAX).astype(np.uint8)
+        # Half a step beyond the largest value of the stream still fits 16 bits without a sign.
+        found = np.maximum(stream, 0).view(np.uint16)
+        found += np.uint16(1 << shift >> 1)
+        found >>= np.uint16(shift)
+        return np.minimum(found, ACTIVATION_MAX, out=found).astype(np.uint8)
 
 
 def steps(sums: np.ndarray) -> np.ndarray:
-    """Sums in steps of 1/ACTIVATION_UNIT, half a step included, to steps of the stream; in place."""
-    sums -= 0.5
-    sums *= _STREAM_UNIT / ACTIVATION_UNIT
-    sums += 0.5
+    """Sums of :meth:`Tensors.stream_sum`, half a step included, to steps of the stream; in place."""
     np.floor(sums, out=sums)
     return np.clip(sums, -STREAM_MAX, STREAM_MAX, out=sums)
 
@@ -91,6 +90,12 @@ class Tensors:
             self.prefix + name, [self.part(name, ACTIVATION_MAX, inputs, outputs)], self.bias(name, outputs)
         )
 
+    def stream_sum(
+        self, parts: list[tuple[np.ndarray, np.ndarray, int]], bias: str, outputs: int
+    ) -> ExactSum:
+        """A sum in steps of the stream."""
+        return ExactSum(self.prefix + bias, parts, self.bias(bias, outputs), fine=_FINE)
+
     def bias(self, name: str, outputs: int) -> np.ndarray:
         """int64 (outputs,)."""
         bias = self[name + ".bias"]
@@ -116,14 +121,18 @@ class Residual:
     def __init__(self, tensors: Tensors, name: str, channels: int) -> None:
         self._activation = tensors.activation(f"{name}.enter")
         self._first = tensors.sum(f"{name}.first", KERNEL * channels, channels)
-        self._second = tensors.sum(f"{name}.second", KERNEL * channels, channels)
+        second = f"{name}.second"
+        part = tensors.part(second, ACTIVATION_MAX, KERNEL * channels, channels)
+        self._second = tensors.stream_sum([part], second, channels)
 
     def __call__(self, stream: np.ndarray, neighbors: np.ndarray) -> None:
         """Stream int16 (n, C), changed in place, over a map int32 (n, 27)."""
-        table = with_absent(self._activation(stream))
+        table = np.zeros((len(stream) + 1, stream.shape[1]), dtype=np.uint8)
+        for nodes in node_blocks(len(stream)):
+            table[nodes] = self._activation(stream[nodes])
         inner = np.zeros_like(table)
         for nodes in node_blocks(len(stream), channels=stream.shape[1]):
-            sums = gathered(table, neighbors[nodes]) @ self._first.weights[0]
+            sums = self._first.times(gathered(table, neighbors[nodes]))
             inner[nodes] = activate(sums + self._first.offset)
         add_around(stream, inner, neighbors, self._second)
 
@@ -141,15 +150,16 @@ class Message:
     def __init__(self, tensors: Tensors, name: str, channels: int, inner: int) -> None:
         self._activation = tensors.activation(f"{name}.enter")
         self._first = tensors.sum(f"{name}.first", channels, inner)
-        self._second = tensors.sum(f"{name}.second", KERNEL * inner, channels)
+        second = f"{name}.second"
+        part = tensors.part(second, ACTIVATION_MAX, KERNEL * inner, channels)
+        self._second = tensors.stream_sum([part], second, channels)
 
     def __call__(self, stream: np.ndarray, neighbors: np.ndarray) -> None:
         """Stream int16 (n, C), changed in place, over a map int32 (n, 27)."""
         first = self._first
         inner = np.zeros((len(stream) + 1, len(first.offset)), dtype=np.uint8)
         for nodes in node_blocks(len(stream)):
-            rows = self._activation(stream[nodes]).astype(np.float32)
-            inner[nodes] = activate(rows @ first.weights[0] + first.offset)
+            inner[nodes] = activate(first.times(self._activation(stream[nodes])) + first.offset)
         add_around(stream, inner, neighbors, self._second)
 
 
@@ -163,7 +173,7 @@ def add_around(stream: np.ndarray, table: np.ndarray, neighbors: np.ndarray, sum
         sums: of the convolution.
     """
     for nodes in node_blocks(len(stream), channels=table.shape[1]):
-        add(stream[nodes], gathered(table, neighbors[nodes]) @ sums.weights[0] + sums.offset)
+        add(stream[nodes], sums.times(gathered(table, neighbors[nodes])) + sums.offset)
 
 
 class Entrance:
@@ -176,24 +186,20 @@ class Entrance:
 
     def __init__(self, tensors: Tensors, channels: int) -> None:
         self._channels = channels
-        self._sums = ExactSum(
-            tensors.prefix + "occupancy",
-            [
-                tensors.part("occupancy", 1, KERNEL, channels),
-                tensors.part("conditions", CONDITION_MAX, CONDITIONS, channels),
-            ],
-            tensors.bias("occupancy", channels),
-        )
+        parts = [
+            tensors.part("occupancy", 1, KERNEL, channels),
+            tensors.part("conditions", CONDITION_MAX, CONDITIONS, channels),
+        ]
+        self._sums = tensors.stream_sum(parts, "occupancy", channels)
 
     def __call__(self, neighbors: np.ndarray, given: np.ndarray, inherited: np.ndarray | None) -> np.ndarray:
         """Stream int16 (n, C), as :meth:`pccodec.model.synthesis.LevelNetwork.embed` begins it."""
         count = len(neighbors)
-        present, told = self._sums.weights
+        _, told = self._sums.weights
         constant = given.astype(np.float32) @ told + self._sums.offset
         stream = np.zeros((count, self._channels), dtype=np.int16) if inherited is None else inherited.copy()
         for nodes in node_blocks(count):
-            around = (neighbors[nodes] < count).astype(np.float32)
-            add(stream[nodes], around @ present + constant)
+            add(stream[nodes], self._sums.times((neighbors[nodes] < count).view(np.uint8)) + constant)
         return stream
 
 
@@ -208,7 +214,10 @@ class Descent:
 
     def __init__(self, tensors: Tensors, inputs: int, outputs: int) -> None:
         self._outputs = outputs
-        self._sums = [tensors.sum(f"descend.{octant}", inputs, outputs) for octant in range(8)]
+        self._sums = []
+        for octant in range(8):
+            part = tensors.part(f"descend.{octant}", ACTIVATION_MAX, inputs, outputs)
+            self._sums.append(tensors.stream_sum([part], f"descend.{octant}", outputs))
 
     def __call__(self, features: np.ndarray, node: np.ndarray, octant: np.ndarray) -> np.ndarray:
         """Stream int16 (k, C') of children, given activations uint8 (n, C) and their parents' index and
@@ -217,8 +226,8 @@ class Descent:
         for o, sums in enumerate(self._sums):
             mine = np.flatnonzero(octant == o)
             for part in node_blocks(len(mine)):
-                rows = features[node[mine[part]]].astype(np.float32)
-                inherited[mine[part]] = steps(rows @ sums.weights[0] + sums.offset)
+                rows = features[node[mine[part]]]
+                inherited[mine[part]] = steps(sums.times(rows) + sums.offset)
         return inherited
 
 
@@ -237,12 +246,11 @@ class ChildLogits:
 
     def __call__(self, stream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits int16 (n, 8) in 1/LOGIT_UNIT nat, and activations uint8 (n, C)."""
-        features = self._leave(stream)
+        features = np.empty(stream.shape, dtype=np.uint8)
         logits = np.empty((len(stream), 8), dtype=np.int16)
         for nodes in node_blocks(len(stream)):
-            hidden = activate(
-                features[nodes].astype(np.float32) @ self._hidden.weights[0] + self._hidden.offset
-            )
-            found = np.floor(hidden @ self._logits.weights[0] + self._logits.offset)
+            features[nodes] = self._leave(stream[nodes])
+            hidden = activate(self._hidden.times(features[nodes]) + self._hidden.offset)
+            found = np.floor(self._logits.times(hidden) + self._logits.offset)
             logits[nodes] = np.clip(found, -LOGIT_MAX, LOGIT_MAX)
         return logits, features

@@ -35,7 +35,7 @@ from pccodec.model.stream import (
     Tensors,
     add,
 )
-from pccodec.sparse.integer import ExactSum, node_blocks
+from pccodec.sparse.integer import node_blocks
 
 
 def _growth(fine: int, coarse: int) -> int:
@@ -82,11 +82,8 @@ class LevelNetwork:
         self.ranks = ranks
         self._enter = Entrance(own, channels)
         self._context = Residual(own, "context", channels)
-        self._latent = ExactSum(
-            own.prefix + "latent",
-            [own.part("latent", LIMIT, ranks, channels), own.part("sent", 1, ranks, channels)],
-            own.bias("latent", channels),
-        )
+        parts = [own.part("latent", LIMIT, ranks, channels), own.part("sent", 1, ranks, channels)]
+        self._latent = own.stream_sum(parts, "latent", channels)
         self._latent_weight = np.concatenate(self._latent.weights)
         self._mix = [Residual(own, f"mix.{i}", channels) for i in range(config.blocks[level])]
         self._logits = ChildLogits(own, channels)

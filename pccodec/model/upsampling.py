@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pccodec.model.config import LATENT_LEVELS
 from pccodec.model.draft import DRAFT_LEVEL
-from pccodec.model.occupancy import LOGIT_UNIT
-from pccodec.model.probability import probability
+from pccodec.model.probability import LOGIT_UNIT, probability
 from pccodec.model.synthesis import SynthesisNetwork, conditions
 from pccodec.sparse.neighbors import child_map
 from pccodec.voxels import octree
@@ -54,17 +53,42 @@ class Partial:
         known: uint8 (n,), a set bit where the child bit is known.
         expected: int32 (n, 8), logits in 1/LOGIT_UNIT nat of the others given known ones; None where
             those of the synthesis transform tell more.
+        octants: how many octants were known where ``expected`` was found.
     """
 
     occupancy: np.ndarray
     known: np.ndarray
     expected: np.ndarray | None = None
+    octants: int = 0
 
     @property
     def unknown(self) -> int:
         """Share of the child bits that are not known, in 1/_WHOLE."""
         known = int(octree.POPCOUNT[self.known].sum(dtype=np.int64))
         return _WHOLE - known * _WHOLE // (8 * len(self.known))
+
+    @property
+    def before(self) -> Partial:
+        """What was known where ``expected`` was found."""
+        then = np.uint8((1 << self.octants) - 1)
+        return replace(self, occupancy=self.occupancy & then, known=np.full_like(self.known, then))
+
+    def correct(self, chosen: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Children that were chosen by what was known before, brought into line with what is known.
+
+        Args:
+            chosen: uint8 (n,).
+            logits: int (n, 8) that they were chosen by; a node that is left without children gets the
+                most probable one that is not known.
+
+        Returns:
+            uint8 (n,).
+        """
+        occupancy: np.ndarray = (chosen & ~self.known) | self.occupancy
+        empty = np.flatnonzero(occupancy == 0)
+        open_ = np.where(octree.unpack(self.known[empty]), -_CERTAIN, logits[empty])
+        occupancy[empty] = np.uint8(1) << open_.argmax(axis=1).astype(np.uint8)
+        return occupancy
 
 
 @dataclass
@@ -245,6 +269,7 @@ class Upsampler:
     def __init__(self, synthesis: SynthesisNetwork, keep: bool = False) -> None:
         self._synthesis, self._keep = synthesis, keep
         self._kept: _Kept | None = None
+        self._chosen: tuple[np.ndarray, np.ndarray] | None = None
 
     def voxels(self, known: Known) -> np.ndarray:
         """Most probable voxels: sorted Morton codes, uint64, of about N_0 of them."""
@@ -294,14 +319,24 @@ class Upsampler:
         return found
 
     def _predicted(self, known: Known, level: int, logits: np.ndarray) -> np.ndarray:
-        unknown = known.partial.unknown if known.partial is not None else _WHOLE
+        """Children of the nodes of a level, uint8 (n,)."""
         partial = known.partial if level == known.finest else None
         if partial is not None and partial.expected is not None:
             logits = partial.expected
-        count = known.counts[level - 1]
-        if level > 1:
-            count = nodes_to_keep(count, SPARE, unknown if partial is not None else _WHOLE)
-        elif known.finest >= known.start:
-            count = nodes_to_keep(count, known.surplus, unknown)
-        count = min(count, most_nodes(known.budget, known.counts, level - 1))
-        return select_children(logits, count, partial)
+        if partial is None or level > 1:
+            return _selected(known, level, logits, partial)
+        if self._chosen is None or self._chosen[0] is not logits:
+            self._chosen = logits, _selected(known, level, logits, partial.before)
+        return partial.correct(self._chosen[1], logits)
+
+
+def _selected(known: Known, level: int, logits: np.ndarray, partial: Partial | None) -> np.ndarray:
+    """Children of the nodes of a level, uint8 (n,), as many as are to be kept."""
+    count = known.counts[level - 1]
+    if level > 1:
+        count = nodes_to_keep(count, SPARE, _WHOLE if partial is None else partial.unknown)
+    elif known.finest >= known.start:
+        of_finest = known.partial if partial is None else partial
+        count = nodes_to_keep(count, known.surplus, _WHOLE if of_finest is None else of_finest.unknown)
+    count = min(count, most_nodes(known.budget, known.counts, level - 1))
+    return select_children(logits, count, partial)

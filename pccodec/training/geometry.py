@@ -33,7 +33,8 @@ class GeometryTraining:
     """Size of the network and recipe of its training.
 
     ``rank_learning_rate`` is that of the parameters that hear latent ranks: they start at zero where
-    the rest may be trained already. Rates fall to ``final_share`` of themselves.
+    the rest may be trained already. Rates fall to ``final_share`` of themselves. With ``remaining``
+    the network of the bits to come is trained alone, else all others.
     """
 
     size: NetworkSize = field(default_factory=NetworkSize)
@@ -42,6 +43,7 @@ class GeometryTraining:
     rank_learning_rate: float = 1e-2
     final_share: float = 0.02
     warmup: float = 0.02
+    remaining: bool = False
     seed: int = 1
 
 
@@ -56,6 +58,21 @@ def bit_cost(logits: Tensor, batch: Batch) -> Tensor:
     certain = batch.bits[:, : PASSES - 1].sum(dim=1) == 0
     last = torch.where(certain, torch.zeros_like(cost[:, -1]), cost[:, -1])
     return (cost[:, :-1].sum(dim=1) + last) / np.log(2.0)
+
+
+def remaining_cost(twin: GeometryTwin, batch: Batch, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Bits (n, 8): of an octant to come, in the mean, when ``m`` octants are known, in column ``m``."""
+    with torch.no_grad():
+        passes = list(
+            twin.passes(batch.neighbors, batch.statistics, batch.bits, batch.ranks, batch.sent, dtype)
+        )
+    costs = []
+    for octants, sums in enumerate(passes):
+        logits = twin.remaining(octants, sums, batch.neighbors, dtype)[:, octants:]
+        bits = batch.bits[:, octants:]
+        cost = nn.functional.binary_cross_entropy_with_logits(logits, bits, reduction="none")
+        costs.append(cost.mean(dim=1) / np.log(2.0))
+    return torch.stack(costs, dim=1)
 
 
 def relative_size(cost: Tensor, batch: Batch) -> Tensor:
@@ -87,9 +104,11 @@ def train(
     if resume is not None:
         load_checkpoint(twin, resume)
     twin.to(device)
-    hearing, others = rank_parameters(twin)
-    optimizer = torch.optim.Adam([{"params": others}, {"params": hearing}], betas=(0.9, 0.98))
-    rates = config.learning_rate, config.rank_learning_rate
+    if config.remaining:
+        groups, rates = [list(twin.remaining.parameters())], [config.learning_rate]
+    else:
+        groups, rates = rank_parameters(twin), [config.rank_learning_rate, config.learning_rate]
+    optimizer = torch.optim.Adam([{"params": group} for group in groups], betas=(0.9, 0.98))
     begin = reported = time.monotonic()
     seconds, step = 60 * minutes, 0
     recent: list[Tensor] = []
@@ -99,7 +118,10 @@ def train(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * share * min(1.0, (done + 1e-3) / config.warmup)
         batch = pool.draw(config.pool, rng)
-        cost = bit_cost(twin(*inputs(batch)), batch)
+        if config.remaining:
+            cost = remaining_cost(twin, batch).sum(dim=1)
+        else:
+            cost = bit_cost(twin(*inputs(batch)), batch)
         loss = relative_size(cost, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -121,24 +143,28 @@ def train(
 
 
 def load_checkpoint(twin: GeometryTwin, file: Path) -> None:
-    """Go on from a checkpoint, be it one of a network that heard no latent ranks.
+    """Go on from a checkpoint, be it one of a network that heard no ranks or could not tell what remains.
 
     Raises:
         ValueError: if it is of another network.
     """
     keys = twin.load_state_dict(torch.load(file, weights_only=True), strict=False)
-    wrong = [*keys.unexpected_keys, *(key for key in keys.missing_keys if not key.startswith("ranks"))]
+    later = ("ranks", "remaining.")
+    wrong = [*keys.unexpected_keys, *(key for key in keys.missing_keys if not key.startswith(later))]
     if wrong:
         raise ValueError(f"{file} is not a checkpoint of this network: {', '.join(wrong[:3])}")
 
 
-def rank_parameters(twin: GeometryTwin) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that hear latent ranks, and all others."""
+def rank_parameters(twin: GeometryTwin) -> list[list[nn.Parameter]]:
+    """The parameters that hear latent ranks, and those of all passes."""
     hearing: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    passes: list[nn.Parameter] = []
     for name, parameter in twin.named_parameters():
-        (hearing if name.startswith("ranks") else others).append(parameter)
-    return hearing, others
+        if name.startswith("ranks"):
+            hearing.append(parameter)
+        elif not name.startswith("remaining."):
+            passes.append(parameter)
+    return [hearing, passes]
 
 
 def load_pool(
@@ -191,6 +217,9 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=PoolConfig.nodes_per_step, help="nodes a step")
     parser.add_argument("--part", type=int, default=PoolConfig.nodes_per_part, help="most nodes of a part")
     parser.add_argument("--mirrored", type=int, default=0, help="symmetric copies of each cloud")
+    parser.add_argument(
+        "--remaining", action="store_true", help="train the network of the bits to come, and it alone"
+    )
     parser.add_argument("--seed", type=int, default=GeometryTraining.seed)
     parser.add_argument("--device", default="cpu", help="as torch names it: cpu or cuda")
     parser.add_argument("--resume", type=Path, help="checkpoint (.pt) to go on from")
@@ -207,6 +236,7 @@ def main() -> None:
             pool=PoolConfig(args.nodes, args.part),
             learning_rate=args.learning_rate,
             rank_learning_rate=args.rank_learning_rate,
+            remaining=args.remaining,
             seed=args.seed,
         ),
         args.minutes,

@@ -24,7 +24,7 @@ from pccodec.evaluation.metrics import Reference, table_psnr
 from pccodec.evaluation.summary import clouds_parser, summarize
 from pccodec.model import store
 from pccodec.model.config import ModelConfig
-from pccodec.model.occupancy import LOGIT_UNIT
+from pccodec.model.probability import LOGIT_UNIT
 from pccodec.training.autoencoder import Autoencoder, LevelSynthesis
 from pccodec.training.draft_twin import DraftTwin
 from pccodec.training.quantization import in_floats

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from pccodec.model.config import LATENT_LEVELS
-from pccodec.model.occupancy import LOGIT_MAX
-from pccodec.model.probability import PROBABILITY
+from pccodec.model.probability import LOGIT_MAX, PROBABILITY
 from pccodec.model.upsampling import CHILD
 from pccodec.sparse.neighbors import CENTER, KERNEL, PARENT_COLUMN, PARENT_OCTANT
 

@@ -22,7 +22,8 @@ from pccodec.entropy.geometry import LevelContext
 from pccodec.entropy.prediction import predict_level
 from pccodec.model.config import LATENT_LEVELS, ModelConfig
 from pccodec.model.draft import DRAFT_LEVEL
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT, PASSES, OccupancyNetwork
+from pccodec.model.occupancy import PASSES, OccupancyNetwork
+from pccodec.model.probability import LOGIT_MAX, LOGIT_UNIT
 from pccodec.model.upsampling import SPARE, nodes_to_keep
 from pccodec.sparse.neighbors import child_map
 from pccodec.training import nodes

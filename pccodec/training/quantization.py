@@ -18,12 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pccodec.model.probability import LOGIT_UNIT
 from pccodec.sparse.conv import SparseConv, sparse_conv
 from pccodec.sparse.integer import ACTIVATION_MAX, ACTIVATION_UNIT, BIAS_BITS
 
@@ -162,6 +163,22 @@ class QuantConv(SparseConv):
         )
 
 
+def linear(c_in: int, c_out: int, gain: float = 1.0, bias: bool = True, scale: float = 1.0) -> QuantLinear:
+    """A layer with random weights, ``scale`` times as large as keeps the size of activations."""
+    layer = QuantLinear(c_in, c_out, bias=bias, gain=gain)
+    nn.init.normal_(layer.weight, std=scale * (2.0 / c_in) ** 0.5)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def to_logits(c_in: int, c_out: int) -> QuantLinear:
+    """A layer from activations to logits in nats."""
+    layer = linear(c_in, c_out, gain=LOGIT_UNIT / ACTIVATION_UNIT)
+    layer.bias_gain = float(LOGIT_UNIT)
+    return layer
+
+
 @torch.no_grad()
 def export(layer: QuantLinear | QuantConv) -> dict[str, np.ndarray]:
     """A layer as :class:`~pccodec.sparse.integer.ExactSum` takes it.
@@ -187,3 +204,9 @@ def export(layer: QuantLinear | QuantConv) -> dict[str, np.ndarray]:
 def export_bias(bias: Tensor, bias_gain: float) -> np.ndarray:
     """A bias as integers, int32 of the same shape, in steps of 2**-BIAS_BITS."""
     return (bias * (bias_gain * 2**BIAS_BITS)).round_().to(torch.int32).cpu().numpy()
+
+
+def export_all(name: str, layers: nn.ModuleList) -> dict[str, np.ndarray]:
+    """Tensors ``name.*`` of layers of one shape, stacked."""
+    parts = [export(cast("QuantLinear | QuantConv", layer)) for layer in layers]
+    return {f"{name}.{kind}": np.stack([part[kind] for part in parts]) for kind in parts[0]}

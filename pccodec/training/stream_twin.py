@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pccodec.model.occupancy import LOGIT_MAX, LOGIT_UNIT
+from pccodec.model.probability import LOGIT_MAX, LOGIT_UNIT
 from pccodec.model.stream import CONDITION_UNIT, STREAM_BITS, STREAM_MAX
 from pccodec.sparse.integer import ACTIVATION_MAX, ACTIVATION_UNIT
 from pccodec.training.quantization import QuantConv, QuantLinear, export, rounds

@@ -10,7 +10,7 @@ import torch
 
 from pccodec.entropy.ranks import RankCoder, tables_from_counts
 from pccodec.evaluation.metrics import Reference, psnr
-from pccodec.model.occupancy import LOGIT_UNIT
+from pccodec.model.probability import LOGIT_UNIT
 from pccodec.model.upsampling import select_children
 from pccodec.studies.codec.blocks import LEVEL, NodeCache
 from pccodec.studies.codec.network import LevelCodec
