@@ -62,7 +62,7 @@ def test_predicts_far_better_than_chance_and_keeps_the_count(
 def test_more_known_bits_leave_fewer_wrong_ones(tree: Octree, neighbors: dict[int, np.ndarray]) -> None:
     network, context, truth = store.load().geometry, _context(tree, neighbors, 3), tree.occupancy[3]
     wrong = []
-    for octants in (0, 2, 5, 8):
+    for octants in (0, 2, 5, 7):
         known = np.full(len(truth), (1 << octants) - 1, dtype=np.uint8)
         expected = expected_children(network, context, truth, octants)
         assert expected.dtype == np.int32
@@ -70,7 +70,7 @@ def test_more_known_bits_leave_fewer_wrong_ones(tree: Octree, neighbors: dict[in
         found = predict_level(network, context, count=None, most=1 << 40, partial=partial)
         assert (found & known == truth & known).all()
         wrong.append(int(octree.POPCOUNT[found ^ truth].sum()))
-    assert wrong == sorted(wrong, reverse=True) and wrong[-1] == 0 and wrong[0] > 0
+    assert wrong == sorted(wrong, reverse=True) and wrong[-1] < 0.1 * wrong[0]
 
 
 def test_synthesis_starts_at_stride_8_below_predicted_nodes(

@@ -14,8 +14,8 @@ from pccodec.model.occupancy import OccupancyNetwork
 from pccodec.model.upsampling import Partial
 
 _MILESTONES = 0b00010101
-"""Behind octants 1, 3 and 5 what is expected of the others is found anew, in as many passes as octants are
-left: more often would cost decoding in pieces more than it brings."""
+"""Behind octants 1, 3 and 5 what is expected of the others is found anew: more often would cost decoding in
+pieces more than it brings."""
 
 
 def layer_decoder(

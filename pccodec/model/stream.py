@@ -55,7 +55,7 @@ class Activation:
 
 
 def steps(sums: np.ndarray) -> np.ndarray:
-    """Sums of :meth:`Tensors.stream_sum`, half a step included, to steps of the stream; in place."""
+    """Sums of :meth:`Tensors.stream_sums`, half a step included, to steps of the stream; in place."""
     np.floor(sums, out=sums)
     return np.clip(sums, -STREAM_MAX, STREAM_MAX, out=sums)
 
@@ -90,10 +90,14 @@ class Tensors:
             self.prefix + name, [self.part(name, ACTIVATION_MAX, inputs, outputs)], self.bias(name, outputs)
         )
 
-    def stream_sum(
+    def stream_sum(self, name: str, inputs: int, outputs: int) -> ExactSum:
+        """The same in steps of the stream."""
+        return self.stream_sums([self.part(name, ACTIVATION_MAX, inputs, outputs)], name, outputs)
+
+    def stream_sums(
         self, parts: list[tuple[np.ndarray, np.ndarray, int]], bias: str, outputs: int
     ) -> ExactSum:
-        """A sum in steps of the stream."""
+        """A sum of several parts, with the bias of one of them, in steps of the stream."""
         return ExactSum(self.prefix + bias, parts, self.bias(bias, outputs), fine=_FINE)
 
     def bias(self, name: str, outputs: int) -> np.ndarray:
@@ -121,9 +125,7 @@ class Residual:
     def __init__(self, tensors: Tensors, name: str, channels: int) -> None:
         self._activation = tensors.activation(f"{name}.enter")
         self._first = tensors.sum(f"{name}.first", KERNEL * channels, channels)
-        second = f"{name}.second"
-        part = tensors.part(second, ACTIVATION_MAX, KERNEL * channels, channels)
-        self._second = tensors.stream_sum([part], second, channels)
+        self._second = tensors.stream_sum(f"{name}.second", KERNEL * channels, channels)
 
     def __call__(self, stream: np.ndarray, neighbors: np.ndarray) -> None:
         """Stream int16 (n, C), changed in place, over a map int32 (n, 27)."""
@@ -150,9 +152,7 @@ class Message:
     def __init__(self, tensors: Tensors, name: str, channels: int, inner: int) -> None:
         self._activation = tensors.activation(f"{name}.enter")
         self._first = tensors.sum(f"{name}.first", channels, inner)
-        second = f"{name}.second"
-        part = tensors.part(second, ACTIVATION_MAX, KERNEL * inner, channels)
-        self._second = tensors.stream_sum([part], second, channels)
+        self._second = tensors.stream_sum(f"{name}.second", KERNEL * inner, channels)
 
     def __call__(self, stream: np.ndarray, neighbors: np.ndarray) -> None:
         """Stream int16 (n, C), changed in place, over a map int32 (n, 27)."""
@@ -190,7 +190,7 @@ class Entrance:
             tensors.part("occupancy", 1, KERNEL, channels),
             tensors.part("conditions", CONDITION_MAX, CONDITIONS, channels),
         ]
-        self._sums = tensors.stream_sum(parts, "occupancy", channels)
+        self._sums = tensors.stream_sums(parts, "occupancy", channels)
 
     def __call__(self, neighbors: np.ndarray, given: np.ndarray, inherited: np.ndarray | None) -> np.ndarray:
         """Stream int16 (n, C), as :meth:`pccodec.model.synthesis.LevelNetwork.embed` begins it."""
@@ -214,10 +214,7 @@ class Descent:
 
     def __init__(self, tensors: Tensors, inputs: int, outputs: int) -> None:
         self._outputs = outputs
-        self._sums = []
-        for octant in range(8):
-            part = tensors.part(f"descend.{octant}", ACTIVATION_MAX, inputs, outputs)
-            self._sums.append(tensors.stream_sum([part], f"descend.{octant}", outputs))
+        self._sums = [tensors.stream_sum(f"descend.{octant}", inputs, outputs) for octant in range(8)]
 
     def __call__(self, features: np.ndarray, node: np.ndarray, octant: np.ndarray) -> np.ndarray:
         """Stream int16 (k, C') of children, given activations uint8 (n, C) and their parents' index and

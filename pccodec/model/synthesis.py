@@ -83,7 +83,7 @@ class LevelNetwork:
         self._enter = Entrance(own, channels)
         self._context = Residual(own, "context", channels)
         parts = [own.part("latent", LIMIT, ranks, channels), own.part("sent", 1, ranks, channels)]
-        self._latent = own.stream_sum(parts, "latent", channels)
+        self._latent = own.stream_sums(parts, "latent", channels)
         self._latent_weight = np.concatenate(self._latent.weights)
         self._mix = [Residual(own, f"mix.{i}", channels) for i in range(config.blocks[level])]
         self._logits = ChildLogits(own, channels)
