@@ -17,7 +17,8 @@ from pccodec import codec, container, io
 from pccodec.errors import DamagedError, InputError, ModelError, StreamError
 from pccodec.evaluation.metrics import Reference
 
-GOLDEN_STREAM = "7ea1dc05c81ac84bda5f1606d1e55799e253138e299cf0c610251dfa584fa757"
+GOLDEN_STREAM = "e64a1652cbe533d2485a40dc98bd27f6b6c80d2c2a3da4d4a3c6c6465a757225"
+GOLDEN_TILES = "ff378e53045990e97bc524c578d5722c0babc37d28d358a73e2341e7a8dad54c"
 GOLDEN_VOXELS = "8bddaf5bd69bee3069bac0c2dc2663c2e98b6f073a2fe8ce63655980c4dc0977"
 GOLDEN_CUTS = {
     39: "59914ac53aa1e80d5ef1a65712721da9f0726d116d3ff7719e94edc1021b1349",
@@ -89,6 +90,10 @@ def test_voxels_of_cut_streams_of_sparse_clouds_are_golden(sample: np.ndarray, s
 def test_a_stream_without_ranks_is_golden(sample: np.ndarray) -> None:
     """Integers alone make it: its bytes are the same everywhere. (Ranks are chosen by floats.)"""
     assert hashlib.sha256(codec.encode(sample, ranks=(0, 0, 0))).hexdigest() == GOLDEN_STREAM
+
+
+def test_a_stream_of_tiles_is_golden(sample: np.ndarray) -> None:
+    assert hashlib.sha256(codec.encode(sample, tile_points=20_000)).hexdigest() == GOLDEN_TILES
 
 
 def test_lossless_voxels_are_golden(stream: bytes) -> None:

@@ -171,7 +171,7 @@ def test_layer_order() -> None:
     assert [spec.stride for spec in layer_specs(3, (0, 1, 0))] == [4, 4, 2, 1]
 
 
-GOLDEN = "cf500400112233aabbccdd01a0200155a99fdbf579c7600102039458616263646566fecea00405069a4a676869"
+GOLDEN = "cf500500112233aabbccdd01a0200155a99fdbf579c760010203976f616263646566fecea00405069a4a676869"
 
 
 def test_golden_stream() -> None:
@@ -231,10 +231,10 @@ def test_bad_magic() -> None:
 
 def test_newer_formats_are_named() -> None:
     data = pack(*realistic())
-    with pytest.raises(StreamError, match="newer format: version 5"):
-        parse(data[:2] + b"\x05" + data[3:])
-    with pytest.raises(StreamError, match="version 3 is not supported"):
-        parse(data[:2] + b"\x03" + data[3:])
+    with pytest.raises(StreamError, match="newer format: version 6"):
+        parse(data[:2] + b"\x06" + data[3:])
+    with pytest.raises(StreamError, match="version 4 is not supported"):
+        parse(data[:2] + b"\x04" + data[3:])
     with pytest.raises(StreamError, match="newer format, unknown flags"):
         parse(data[:11] + bytes([data[11] | 0x20]) + data[12:])
     head = data[:11] + bytes([data[11] | 0x18]) + data[12 : parse(data).header_size - 2]

@@ -78,7 +78,7 @@ class _Ranks(click.ParamType):
     type=click.IntRange(1 << 12),
     default=1 << 20,
     show_default=True,
-    help="Clouds of more points are coded in tiles, of at most half as many each.",
+    help="Clouds of more points are coded in tiles, of at most an eighth as many each.",
 )
 @click.option("--format", "format_", metavar="NAME", help="Format of IN where its suffix does not tell it.")
 @worker_options

@@ -41,8 +41,8 @@ def encode(
         model: name of a model or path of its file; None for the default.
         ranks: most latent ranks at strides 8, 4 and 2; None lets the encoder send those
             that are worth their bytes.
-        tile_points: clouds of more voxels are coded in tiles, each of at most half as many, which have no
-            ranks; None never makes tiles.
+        tile_points: clouds of more voxels are coded in tiles, each of at most an eighth as many, which have
+            no ranks; None never makes tiles.
         effort: 1…3, how much the encoder tries (:mod:`pccodec.codec.effort`).
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pccodec.errors import StreamError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 MAX_DEPTH = 21
 """Bits per axis that fit a 63-bit Morton code."""

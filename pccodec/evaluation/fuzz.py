@@ -84,7 +84,7 @@ def sample_clouds() -> list[np.ndarray]:
 def sample_streams() -> list[bytes]:
     """Streams of the sample clouds, and one of the first in tiles."""
     clouds = sample_clouds()
-    return [codec.encode(points) for points in clouds] + [codec.encode(clouds[0], tile_points=400)]
+    return [codec.encode(points) for points in clouds] + [codec.encode(clouds[0], tile_points=1600)]
 
 
 def mutate(streams: Sequence[bytes], seed: int) -> tuple[str, bytes]:
