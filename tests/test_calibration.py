@@ -121,6 +121,7 @@ def test_empty_blocks_are_allowed() -> None:
 
 
 def test_blocks_grow_with_the_level_up_to_the_bound() -> None:
-    sizes = [block_size(nodes) for nodes in (1, 4096, 20_000, 60_000, 10**7)]
+    sizes = [block_size(nodes, in_tile=False) for nodes in (1, 4096, 20_000, 60_000, 10**7)]
     assert sizes == sorted(sizes)
     assert sizes[0] == 64 and sizes[-1] == MAX_BLOCK
+    assert all(block_size(n, in_tile=True) == block_size(8 * n, in_tile=False) for n in (1, 300, 2000, 10**5))

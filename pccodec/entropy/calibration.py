@@ -32,6 +32,8 @@ _ONE = float(1 << PRECISION)
 _PRIOR = 3 * 65536
 _CORRECTION_MAX = 1023
 _CONFIDENCE_BINS = 32
+_TILE_WEIGHT = 8
+"""As so many nodes counts a tile's in choosing blocks."""
 _MEMORY = 8
 """Blocks that the contexts of a pass remember; those of the planes forget nothing."""
 _AXES = 3
@@ -78,13 +80,15 @@ def integer_log(x: np.ndarray) -> np.ndarray:
     return _LOG[bits >> (52 - _LOG_BITS) & ((1 << _LOG_BITS) - 1)] + ((bits >> 52) - 1022) * _LN2
 
 
-def block_size(nodes: int) -> int:
-    """Bits between two updates for a level of so many nodes.
+def block_size(nodes: int, in_tile: bool) -> int:
+    """Bits between two updates for a level of so many nodes, of a whole cloud or of one tile.
 
     Frequent updates compress better and cost time: levels of many nodes, which
-    take most of the time, have more to learn from and get the larger blocks.
+    take most of the time, have more to learn from and get the larger blocks. What
+    takes the time of a tile is the large cloud that it is a small part of.
     """
-    return 64 << int(np.searchsorted([2048, 6144, 16_384, 131_072], nodes, side="right"))
+    weight = _TILE_WEIGHT if in_tile else 1
+    return 64 << int(np.searchsorted([2048, 6144, 16_384, 131_072], nodes * weight, side="right"))
 
 
 def _probability(logits: np.ndarray) -> np.ndarray:

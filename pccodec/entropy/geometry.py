@@ -25,8 +25,6 @@ from pccodec.voxels.octree import POPCOUNT
 
 _LAST = PASSES - 1
 _HEADER_LEVELS = 4
-_TILE = 8
-"""A node of a tile counts as so many in choosing blocks: what takes the time is the whole cloud."""
 FACES = (4, 10, 12, 14, 16, 22)
 """Columns of a neighbour map that are face neighbours."""
 
@@ -139,7 +137,7 @@ class _LevelCoder:
 
     def __init__(self, network: OccupancyNetwork, context: LevelContext) -> None:
         self.order, codes, neighbors, self.state = _begin(network, context)
-        self._block = block_size(len(codes) * (1 if context.outside is None else _TILE))
+        self._block = block_size(len(codes), in_tile=context.outside is not None)
         self._contexts = LocalContexts(neighbors)
         self.calibration = Calibration(morton.decode(codes))
         self._outside = None if context.outside is None else context.outside[self.order]

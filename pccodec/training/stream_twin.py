@@ -7,6 +7,7 @@ gradients. In fp32 every operation is exact, so that the outputs equal the integ
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -167,7 +168,7 @@ class LevelInput:
     inherited: Tensor | None
 
 
-class NetworkTwin(nn.Module):
+class NetworkTwin(nn.Module, ABC):
     """What the twins of all networks that upsample share: how they begin, predict, and are exported.
 
     Attributes:
@@ -184,9 +185,9 @@ class NetworkTwin(nn.Module):
     logits: QuantLinear
     descend: nn.ModuleList
 
+    @abstractmethod
     def blocks(self) -> Mapping[str, BlockTwin]:
         """The blocks between, by name."""
-        raise NotImplementedError
 
     def layers(self) -> dict[str, nn.Module]:
         """All layers that are not in blocks, by name."""
